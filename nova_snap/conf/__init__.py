@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options, one module per group: each has ``register_opts(conf)`` and ``list_opts()``.
+
+Every module here holds the facts about its options; whoever needs a value is handed the
+:class:`oslo_config.cfg.ConfigOpts` and reads it there.
+"""
+
+from oslo_config import cfg
+
+from nova_snap.conf import api, base, fake, glance, libvirt, quota, rpc
+
+MODULES = (base, api, fake, glance, libvirt, quota, rpc)
+
+
+def register_opts(conf: cfg.ConfigOpts) -> None:
+    """Make every option of nova_snap known to ``conf``. May be called twice."""
+    for module in MODULES:
+        module.register_opts(conf)

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options of the REST API."""
+
+from typing import Any
+
+from oslo_config import cfg
+
+GROUP = cfg.OptGroup("api", title="REST API")
+
+OPTS = [
+    cfg.IntOpt(
+        "threads",
+        default=16,
+        min=1,
+        help="""
+How many requests nova-snap-api and nova-snap-all serve at the same time. Raise it when clients
+wait while the database and the image service are idle. A WSGI server of your own
+(nova_snap.wsgi.api:application) has its own setting.
+""",
+    ),
+    cfg.IntOpt(
+        "timeout",
+        default=60,
+        min=1,
+        help="""
+Seconds after which a connection that sends or takes nothing is closed.
+""",
+    ),
+    cfg.StrOpt(
+        "auth_strategy",
+        default="noauth2",
+        choices=[
+            (
+                "noauth2",
+                "The client says who it is: the token is USER or USER:PROJECT, and the user "
+                "named 'admin' is an administrator. For tests and for a host of your own.",
+            ),
+        ],
+        help="""
+How the API learns who asks.
+""",
+    ),
+    cfg.IntOpt(
+        "max_limit",
+        default=1000,
+        min=1,
+        help="""
+How many instances one page of a list shows at the most, whatever the client's limit is.
+""",
+    ),
+    cfg.URIOpt(
+        "compute_link_prefix",
+        schemes=["http", "https"],
+        help="""
+What links in answers begin with, such as https://compute.example.org:8774. Set it when a proxy
+stands before the API that does not send X-Forwarded-Proto and X-Forwarded-Host; with those,
+[oslo_middleware] enable_proxy_headers_parsing is enough.
+""",
+    ),
+]
+
+
+def register_opts(conf: cfg.ConfigOpts) -> None:
+    """Make the options of this group known to ``conf``."""
+    conf.register_group(GROUP)
+    conf.register_opts(OPTS, group=GROUP)
+
+
+def list_opts() -> list[tuple[str, list[Any]]]:
+    """The group and its options, for the sample file."""
+    return [(GROUP.name, OPTS)]

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options of the ``[DEFAULT]`` group: who the process is, where it listens, how much it does."""
+
+import socket
+from typing import Any
+
+from oslo_config import cfg
+
+GROUP = "DEFAULT"
+
+OPTS = [
+    cfg.HostDomainOpt(
+        "host",
+        default=socket.gethostname(),
+        sample_default="<current_hostname>",
+        help="""
+Name of this compute host.
+
+It is the name under which instances are adopted, and the address of the messages that other
+processes send to this one. Change it when the host's name is not unique or not stable; change it
+only while no instance is adopted on the host, because an instance belongs to the name that it was
+adopted under.
+""",
+    ),
+    cfg.StrOpt(
+        "state_path",
+        default="/var/lib/nova_snap",
+        help="""
+Directory that the service's own files live in.
+
+The default SQLite database and the default directory for temporary snapshots are below it.
+Change it when /var/lib is not the place for that on your hosts.
+""",
+    ),
+    cfg.ListOpt(
+        "non_inheritable_image_properties",
+        default=["cache_in_nova", "bittorrent"],
+        help="""
+Image properties that a snapshot does not inherit from the image of its instance.
+
+Add the names of properties that are true of the base image only. Signatures (img_signature*),
+keys of encrypted volumes (cinder_encryption_key_*), block device mappings and everything that
+begins with os_glance are never inherited and need not be listed.
+""",
+    ),
+    cfg.HostAddressOpt(
+        "osapi_compute_listen",
+        default="127.0.0.1",
+        help="""
+Address that nova-snap-api and nova-snap-all listen on.
+
+The default is this machine only, because auth_strategy = noauth2 believes what a client says of
+itself. Set it to 0.0.0.0, :: or one address of the host to serve others.
+""",
+    ),
+    cfg.PortOpt(
+        "osapi_compute_listen_port",
+        default=8774,
+        help="""
+TCP port that nova-snap-api and nova-snap-all listen on. 8774 is Nova's own: change it where
+nova_snap runs beside nova-api on one host.
+""",
+    ),
+    cfg.StrOpt(
+        "compute_driver",
+        default="libvirt",
+        choices=[
+            ("libvirt", "Guests of a libvirt host: see [libvirt]."),
+            ("fake", "No guests at all: for tests and load runs. See [fake]."),
+        ],
+        help="""
+Which driver takes the snapshots of this host.
+""",
+    ),
+    cfg.IntOpt(
+        "max_concurrent_snapshots",
+        default=5,
+        min=1,
+        help="""
+How many snapshots this host takes at the same time; the others wait in task_state image_snapshot.
+
+Lower it where snapshots take too much of the disk's or the network's bandwidth from the guests,
+raise it where many small guests share fast disks.
+""",
+    ),
+    cfg.IntOpt(
+        "graceful_shutdown_timeout",
+        default=60,
+        min=0,
+        help="""
+Seconds that a stopping service lets running snapshots go on. What is not done by then is left to
+the next start, which ends it with a reason.
+""",
+    ),
+]
+
+
+def register_opts(conf: cfg.ConfigOpts) -> None:
+    """Make the options of this group known to ``conf``."""
+    conf.register_opts(OPTS)
+
+
+def list_opts() -> list[tuple[str, list[Any]]]:
+    """The group and its options, for the sample file."""
+    return [(GROUP, OPTS)]

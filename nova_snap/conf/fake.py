@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options of the fake driver."""
+
+from typing import Any
+
+from oslo_config import cfg
+
+GROUP = cfg.OptGroup("fake", title="Fake driver")
+
+OPTS = [
+    cfg.FloatOpt(
+        "snapshot_delay",
+        default=0.0,
+        min=0.0,
+        help="""
+Seconds that each phase of a snapshot takes. Set it to make a load run look like a real host.
+""",
+    ),
+    cfg.IntOpt(
+        "snapshot_size",
+        default=65536,
+        min=1,
+        help="""
+Bytes of image data that a snapshot uploads.
+""",
+    ),
+    cfg.StrOpt(
+        "fail_in",
+        choices=["image_snapshot", "image_pending_upload", "image_uploading"],
+        help="""
+The phase in which every snapshot fails. Set it to see what a failure looks like.
+""",
+    ),
+]
+
+
+def register_opts(conf: cfg.ConfigOpts) -> None:
+    """Make the options of this group known to ``conf``."""
+    conf.register_group(GROUP)
+    conf.register_opts(OPTS, group=GROUP)
+
+
+def list_opts() -> list[tuple[str, list[Any]]]:
+    """The group and its options, for the sample file."""
+    return [(GROUP.name, OPTS)]

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options of the image service."""
+
+from typing import Any
+
+from oslo_config import cfg
+
+GROUP = cfg.OptGroup("glance", title="Image service")
+
+OPTS = [
+    cfg.ListOpt(
+        "api_servers",
+        default=["http://127.0.0.1:9292"],
+        help="""
+Endpoints of the image service, without a version. With more than one, each try goes to the next.
+The first of them is also what the Location header of a createImage names (microversions below
+2.45).
+""",
+    ),
+    cfg.IntOpt(
+        "num_retries",
+        default=3,
+        min=0,
+        help="""
+How often a request to the image service is tried again after it could not connect, lost the
+connection or got 503. An upload starts again from its first byte.
+""",
+    ),
+    cfg.FloatOpt(
+        "retry_interval",
+        default=1.0,
+        min=0.0,
+        help="""
+Seconds before the first new try; they double from try to try, up to 30.
+""",
+    ),
+    cfg.IntOpt(
+        "timeout",
+        default=60,
+        min=1,
+        help="""
+Seconds that the image service may take to accept a connection, to take a piece of data and to
+answer. Raise it where the store behind it needs long to finish a large upload.
+""",
+    ),
+    cfg.BoolOpt(
+        "insecure",
+        default=False,
+        help="""
+Do not check the certificate of an https endpoint. Set it in tests only.
+""",
+    ),
+    cfg.StrOpt(
+        "cafile",
+        help="""
+File with the certificates of the authorities that an https endpoint may be signed by. Set it when
+the image service uses an authority of your own.
+""",
+    ),
+]
+
+
+def register_opts(conf: cfg.ConfigOpts) -> None:
+    """Make the options of this group known to ``conf``."""
+    conf.register_group(GROUP)
+    conf.register_opts(OPTS, group=GROUP)
+
+
+def list_opts() -> list[tuple[str, list[Any]]]:
+    """The group and its options, for the sample file."""
+    return [(GROUP.name, OPTS)]

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Limits for what a request may ask for."""
+
+from typing import Any
+
+from oslo_config import cfg
+
+GROUP = cfg.OptGroup("quota", title="Quota")
+
+OPTS = [
+    cfg.IntOpt(
+        "metadata_items",
+        default=128,
+        min=-1,
+        help="""
+How many items the metadata of a createImage may have for microversions below 2.39; -1 for no
+limit. From 2.39 on, as in Nova, the limit is the image service's own.
+""",
+    ),
+]
+
+
+def register_opts(conf: cfg.ConfigOpts) -> None:
+    """Make the options of this group known to ``conf``."""
+    conf.register_group(GROUP)
+    conf.register_opts(OPTS, group=GROUP)
+
+
+def list_opts() -> list[tuple[str, list[Any]]]:
+    """The group and its options, for the sample file."""
+    return [(GROUP.name, OPTS)]

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options of the messages between the processes."""
+
+from typing import Any
+
+from oslo_config import cfg
+
+GROUP = cfg.OptGroup("rpc", title="Messages")
+
+OPTS = [
+    cfg.StrOpt(
+        "compute_topic",
+        default="nova_snap_compute",
+        help="""
+Topic that compute hosts listen on. A request for one host goes to this topic with the host's name
+as server. Keep it different from Nova's own 'compute' where both share one RabbitMQ. It must be
+the same in every process, and in every service that casts to nova_snap.
+""",
+    ),
+    cfg.IntOpt(
+        "threads",
+        default=16,
+        min=1,
+        help="""
+How many messages a compute host handles at the same time. Snapshots themselves run elsewhere (see
+[DEFAULT] max_concurrent_snapshots), so that this seldom needs a change.
+""",
+    ),
+]
+
+
+def register_opts(conf: cfg.ConfigOpts) -> None:
+    """Make the options of this group known to ``conf``."""
+    conf.register_group(GROUP)
+    conf.register_opts(OPTS, group=GROUP)
+
+
+def list_opts() -> list[tuple[str, list[Any]]]:
+    """The group and its options, for the sample file."""
+    return [(GROUP.name, OPTS)]

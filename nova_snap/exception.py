@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error that one room raises for another.
+
+A class carries its data as attributes and formats its own message; none knows HTTP.
+
+::
+
+    NovaSnapError
+    +-- NotFound
+    |   +-- InstanceNotFound, ImageNotFound, DomainNotFound, DiskNotFound, MarkerNotFound
+    +-- Conflict
+    |   +-- InstanceInvalidState, UnexpectedTaskState, InstanceNotReady, AlreadyAdopted
+    +-- Invalid
+    |   +-- InvalidTransition, InvalidImageProperty, InvalidFilter, InvalidInstancePrimitive,
+    |   |   InvalidDomain
+    |   +-- VolumeBackedUnsupported
+    +-- Forbidden
+    |   +-- MetadataLimitExceeded, ImageForbidden
+    +-- ImageServiceError
+    |   +-- ImageServiceUnavailable, ImageRejected, ImageTooLarge, ImageConflict
+    +-- MessagingUnavailable
+    +-- HypervisorError
+    |   +-- HypervisorUnavailable, LibvirtOperationFailed, WaitTimeout, AgentError,
+    |   |   QuiesceUnsupported, QemuImgFailed, UnsafeDisk, DeviceError
+    +-- SnapshotFailed, SnapshotMethodUnavailable
+"""
+
+from collections.abc import Iterable
+
+
+class NovaSnapError(Exception):
+    """The root: whoever catches it catches everything that was foreseen."""
+
+    msg = "An error occurred"
+
+    def __init__(self, **data: object) -> None:
+        """:param data: what the message of the class names; kept as attributes."""
+        self.__dict__.update(data)
+        super().__init__(self.msg.format(self=self))
+
+
+# -- things that are not there ---------------------------------------------------------------
+
+
+class NotFound(NovaSnapError):
+    """Something that was named does not exist."""
+
+
+class InstanceNotFound(NotFound):
+    instance_id: str
+    msg = "Instance {self.instance_id} could not be found."
+
+
+class ImageNotFound(NotFound):
+    image_id: str
+    msg = "Image {self.image_id} could not be found."
+
+
+class DomainNotFound(NotFound):
+    domain: str
+    msg = "Domain {self.domain} is not defined on this host."
+
+
+class DiskNotFound(NotFound):
+    domain: str
+    msg = "Domain {self.domain} has no disk to take a snapshot of."
+
+
+class MarkerNotFound(NotFound):
+    marker: str
+    msg = "Marker {self.marker} could not be found."
+
+
+# -- the right request at the wrong time -----------------------------------------------------
+
+
+class Conflict(NovaSnapError):
+    """The state of a thing forbids what was asked."""
+
+
+class InstanceInvalidState(Conflict):
+    """:ivar attr: which state is wrong: ``vm_state``, ``task_state`` or ``launched_at``."""
+
+    instance_uuid: str
+    attr: str
+    state: str | None
+    method: str
+    msg = (
+        "Cannot '{self.method}' instance {self.instance_uuid} while it is in "
+        "{self.attr} {self.state}"
+    )
+
+
+class InstanceNotReady(Conflict):
+    instance_uuid: str
+    msg = "Instance {self.instance_uuid} is not on any host yet."
+
+
+class UnexpectedTaskState(Conflict):
+    """A compare-and-swap found another state than the one that was expected."""
+
+    instance_uuid: str
+    expected: Iterable[str | None]
+    actual: str | None
+    msg = (
+        "Instance {self.instance_uuid} was expected in task_state {self.expected}, "
+        "but it is in {self.actual}"
+    )
+
+
+class AlreadyAdopted(Conflict):
+    instance_uuid: str
+    host: str
+    msg = "Instance {self.instance_uuid} is already adopted on host {self.host}."
+
+
+# -- input that makes no sense ---------------------------------------------------------------
+
+
+class Invalid(NovaSnapError):
+    """A value that cannot be used."""
+
+
+class InvalidTransition(Invalid):
+    old: str | None
+    new: str | None
+    msg = "No step leads from task_state {self.old} to {self.new}."
+
+
+class InvalidImageProperty(Invalid):
+    reason: str
+    msg = "The image service refused the image's properties: {self.reason}"
+
+
+class InvalidFilter(Invalid):
+    name: str
+    value: str
+    reason: str
+    msg = "Invalid value '{self.value}' for filter {self.name}: {self.reason}"
+
+
+class InvalidInstancePrimitive(Invalid):
+    reason: str
+    msg = "The instance in the message is neither a uuid nor a serialised Instance: {self.reason}"
+
+
+class InvalidDomain(Invalid):
+    domain: str
+    reason: str
+    msg = "Domain {self.domain} cannot be used: {self.reason}"
+
+
+class VolumeBackedUnsupported(Invalid):
+    instance_uuid: str
+    msg = (
+        "Instance {self.instance_uuid} boots from a volume; snapshots of volume-backed instances "
+        "are not supported."
+    )
+
+
+# -- limits and permissions ------------------------------------------------------------------
+
+
+class Forbidden(NovaSnapError):
+    """The caller may not do this."""
+
+
+class MetadataLimitExceeded(Forbidden):
+    allowed: int
+    given: int
+    msg = (
+        "Image metadata limit exceeded: {self.given} items were given, {self.allowed} are allowed."
+    )
+
+
+class ImageForbidden(Forbidden):
+    image_id: str | None
+    reason: str
+    msg = "The image service refused the request: {self.reason}"
+
+
+# -- the image service -----------------------------------------------------------------------
+
+
+class ImageServiceError(NovaSnapError):
+    reason: str
+    msg = "The image service answered with an error: {self.reason}"
+
+
+class ImageServiceUnavailable(ImageServiceError):
+    endpoint: str
+    msg = "The image service at {self.endpoint} cannot be reached: {self.reason}"
+
+
+class ImageRejected(ImageServiceError):
+    """The image service took the data and found it unacceptable."""
+
+    image_id: str
+    msg = "The image service refused the data of image {self.image_id}: {self.reason}"
+
+
+class ImageTooLarge(ImageServiceError):
+    msg = "The image service refused the image as too large or over quota: {self.reason}"
+
+
+class ImageConflict(ImageServiceError):
+    image_id: str
+    status: str
+    msg = "Image {self.image_id} cannot take data: its status is {self.status}, not queued."
+
+
+# -- messages --------------------------------------------------------------------------------
+
+
+class MessagingUnavailable(NovaSnapError):
+    host: str
+    reason: str
+    msg = "The request could not be sent to compute host {self.host}: {self.reason}"
+
+
+# -- the hypervisor --------------------------------------------------------------------------
+
+
+class HypervisorError(NovaSnapError):
+    """Something went wrong on the compute host."""
+
+
+class HypervisorUnavailable(HypervisorError):
+    uri: str
+    reason: str
+    msg = "No connection to libvirt at {self.uri}: {self.reason}"
+
+
+class LibvirtOperationFailed(HypervisorError):
+    """:ivar code: libvirt's error number (``VIR_ERR_*``)."""
+
+    operation: str
+    domain: str
+    code: int
+    reason: str
+    msg = "libvirt's {self.operation} failed for domain {self.domain}: {self.reason}"
+
+
+class WaitTimeout(HypervisorError):
+    """:ivar seconds: how long was waited."""
+
+    what: str
+    seconds: float
+    msg = "Waited {self.seconds:g} s for {self.what}; giving up."
+
+
+class AgentError(HypervisorError):
+    domain: str
+    operation: str
+    reason: str
+    msg = "The guest agent of domain {self.domain} failed to {self.operation}: {self.reason}"
+
+
+class QuiesceUnsupported(HypervisorError):
+    domain: str
+    reason: str
+    msg = "The guest of domain {self.domain} cannot be quiesced: {self.reason}"
+
+
+class QemuImgFailed(HypervisorError):
+    """:ivar exit_code: of the command; ``None`` when it was stopped at its time limit."""
+
+    command: str
+    exit_code: int | None
+    stderr: str
+    msg = "qemu-img {self.command} failed (exit code {self.exit_code}): {self.stderr}"
+
+
+class UnsafeDisk(HypervisorError):
+    """A disk whose headers ask for something that a snapshot must never follow."""
+
+    path: str
+    reason: str
+    msg = "Disk {self.path} is refused: {self.reason}"
+
+
+class DeviceError(HypervisorError):
+    domain: str
+    device: str
+    operation: str
+    reason: str
+    msg = "Cannot {self.operation} device {self.device} of domain {self.domain}: {self.reason}"
+
+
+# -- the snapshot as a whole -----------------------------------------------------------------
+
+
+class SnapshotFailed(NovaSnapError):
+    """:ivar phase: the task_state during which it failed."""
+
+    instance_uuid: str
+    image_id: str
+    method: str
+    phase: str
+    reason: str
+    msg = "Snapshot by method {self.method} failed during {self.phase}: {self.reason}"
+
+
+class SnapshotMethodUnavailable(NovaSnapError):
+    method: str
+    reason: str
+    msg = "Snapshot method {self.method} cannot be used: {self.reason}"

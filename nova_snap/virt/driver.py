@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a hypervisor driver offers, and the little that it needs to know of the other rooms.
+
+A driver is handed the instance, the image service and a callback; the protocols below are all
+that it may use of them.
+"""
+
+import abc
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import IO, Any, Protocol
+
+from nova_snap import context as nova_context
+
+
+class InstanceLike(Protocol):
+    """What a driver reads of an instance. It never writes to one."""
+
+    @property
+    def uuid(self) -> str: ...
+
+    @property
+    def name(self) -> str:
+        """The domain's name."""
+
+    @property
+    def project_id(self) -> str: ...
+
+    @property
+    def user_id(self) -> str: ...
+
+    @property
+    def image_ref(self) -> str | None: ...
+
+    @property
+    def kernel_id(self) -> str | None: ...
+
+    @property
+    def ramdisk_id(self) -> str | None: ...
+
+    @property
+    def os_type(self) -> str | None: ...
+
+    @property
+    def image_properties(self) -> Mapping[str, str]:
+        """Properties of the image that the instance was made from, such as
+        ``hw_qemu_guest_agent``, without Nova's ``image_`` prefix."""
+
+
+class ImageUploader(Protocol):
+    """The image service, as a driver uses it."""
+
+    def get(self, context: nova_context.RequestContext, image_id: str) -> Mapping[str, Any]:
+        """:raises nova_snap.exception.ImageNotFound:"""
+
+    def update(
+        self,
+        context: nova_context.RequestContext,
+        image_id: str,
+        metadata: Mapping[str, Any],
+        data: IO[bytes] | None = None,
+        size: int | None = None,
+    ) -> Mapping[str, Any]:
+        """Set properties and, with ``data``, send the content: ``size`` bytes from the start.
+
+        ``data`` must be seekable: a broken upload starts again from byte 0.
+
+        :raises nova_snap.exception.ImageNotFound: if the image was deleted meanwhile.
+        :raises nova_snap.exception.ImageServiceError: if it does not end well.
+        """
+
+
+class UpdateTaskState(Protocol):
+    """The manager's callback: the driver says which phase of the snapshot begins."""
+
+    def __call__(self, task_state: str, expected_state: str = ...) -> None:
+        """:raises nova_snap.exception.UnexpectedTaskState: if the instance was taken away.
+        :raises nova_snap.exception.InstanceNotFound: if it is gone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class InstanceInfo:
+    """:ivar state: a number of :mod:`nova_snap.compute.power_state`."""
+
+    state: int
+
+
+@dataclasses.dataclass(frozen=True)
+class SnapshotReport:
+    """What a snapshot did.
+
+    :ivar method: the method's name, such as ``mirror``.
+    :ivar reason: why this method was chosen, in words.
+    :ivar image_format: disk_format of the image.
+    :ivar uploaded_bytes: length of the image's data.
+    :ivar quiesced: the guest's file systems were frozen at the point in time.
+    """
+
+    method: str
+    reason: str
+    image_format: str
+    uploaded_bytes: int
+    quiesced: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class AdoptedDisk:
+    """A disk of a domain.
+
+    :ivar device_name: such as ``vda``.
+    :ivar source_type: ``file``, ``block``, ``network`` or ``volume``.
+    :ivar source: path of the file or device; ``None`` for a network disk.
+    :ivar format: as the domain's XML names it, such as ``qcow2``.
+    :ivar serial: Nova puts the Cinder volume's uuid here.
+    :ivar device_type: ``disk`` or ``cdrom`` or ``floppy`` or ``lun``.
+    :ivar size_gb: virtual size, rounded up to whole GiB; ``None`` if unknown.
+    """
+
+    device_name: str
+    bus: str | None
+    source_type: str
+    source: str | None
+    format: str | None
+    serial: str | None = None
+    device_type: str = "disk"
+    size_gb: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class AdoptedDomain:
+    """What a domain says of itself, for ``nova-snap-manage instance adopt``.
+
+    The fields that are ``None`` are not in the domain's XML: they come from Nova's own metadata
+    element, which only domains made by Nova have.
+
+    :ivar uuid: the domain's uuid, which is the instance's.
+    :ivar name: the domain's name.
+    :ivar state: a number of :mod:`nova_snap.compute.power_state`.
+    :ivar has_managed_save: its memory is saved on disk: suspended, in Nova's terms.
+    """
+
+    uuid: str
+    name: str
+    state: int
+    vcpus: int
+    memory_mb: int
+    has_managed_save: bool = False
+    disks: Sequence[AdoptedDisk] = ()
+    os_type: str | None = None
+    architecture: str | None = None
+    display_name: str | None = None
+    project_id: str | None = None
+    project_name: str | None = None
+    user_id: str | None = None
+    user_name: str | None = None
+    image_ref: str | None = None
+    flavor_name: str | None = None
+    root_gb: int | None = None
+    ephemeral_gb: int | None = None
+    swap_mb: int | None = None
+    created_at: str | None = None
+    image_properties: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+class ComputeDriver(abc.ABC):
+    """A hypervisor."""
+
+    @abc.abstractmethod
+    def init_host(self) -> None:
+        """Connect and check that the hypervisor can do what the configuration asks for.
+
+        :raises nova_snap.exception.HypervisorUnavailable: if it does not answer.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Let go of the hypervisor; guests keep running. May be called twice."""
+
+    @abc.abstractmethod
+    def get_info(self, instance: InstanceLike) -> InstanceInfo:
+        """What the hypervisor says of the instance now.
+
+        :raises nova_snap.exception.DomainNotFound: if it is not on this host.
+        """
+
+    @abc.abstractmethod
+    def snapshot(
+        self,
+        context: nova_context.RequestContext,
+        instance: InstanceLike,
+        image_id: str,
+        update_task_state: UpdateTaskState,
+    ) -> SnapshotReport:
+        """Take a snapshot of the root disk and send it to the image service.
+
+        The guest ends as it began: running or paused, thawed, persistent, without a job. Nothing
+        stays behind on the host.
+
+        :param image_id: an image record in status ``queued``.
+        :param update_task_state: called with IMAGE_PENDING_UPLOAD, then with IMAGE_UPLOADING and
+            ``expected_state=IMAGE_PENDING_UPLOAD``.
+        :raises nova_snap.exception.SnapshotFailed: with the method, the phase and the reason;
+            its ``__cause__`` is the first error.
+        :raises nova_snap.exception.ImageNotFound: if the image was deleted meanwhile.
+        :raises nova_snap.exception.InstanceNotFound: if the instance was deleted meanwhile.
+        """
+
+    @abc.abstractmethod
+    def clean_up_after_restart(self, instance: InstanceLike) -> None:
+        """Put right what a snapshot left that the process did not live to end.
+
+        Block jobs ended, guest thawed and running or paused, domain persistent, temp files gone.
+        """
+
+    @abc.abstractmethod
+    def list_domains(self) -> Sequence[str]:
+        """Names of all the domains on this host, in alphabetical order."""
+
+    @abc.abstractmethod
+    def describe_domain(self, name: str) -> AdoptedDomain:
+        """:raises nova_snap.exception.DomainNotFound:
+        :raises nova_snap.exception.InvalidDomain: if its XML cannot be used."""

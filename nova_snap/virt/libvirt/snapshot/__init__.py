@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The snapshot methods, one module each, and the choice between them."""
