@@ -44,8 +44,11 @@ qcow2 where the disks are raw and the images should not have the disk's whole si
         default="auto",
         choices=[
             ("auto", "The best one for the guest's state and the host's libvirt."),
-            ("mirror", "A block copy of the running guest's disk. A guest that is shut off is "
-                       "read where it lies."),
+            (
+                "mirror",
+                "A block copy of the running guest's disk. A guest that is shut off is "
+                "read where it lies.",
+            ),
             ("managed_save", "The guest is saved to disk, its disk is read, and it is resumed."),
         ],
         help="""

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every statement that is sent to the database, each within the session that it is given."""
+
+import dataclasses
+import datetime
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from oslo_db import exception as db_exception
+from oslo_db.sqlalchemy import utils as db_utils
+from oslo_utils import timeutils
+from sqlalchemy import orm
+
+from nova_snap.db import models
+
+_MYSQL_REGEXP_ERROR = 1139
+_POSTGRESQL_REGEXP_ERROR = "2201B"
+
+
+class BadExpression(ValueError):
+    """A regular expression that the database cannot use."""
+
+
+@dataclasses.dataclass(frozen=True)
+class InstanceFilters:
+    """Which instances a list shows; a field that is ``None`` does not filter.
+
+    :ivar name: a regular expression, as the database understands it, found in display_name.
+    :ivar changes_since: with it, instances deleted since then are listed too. UTC, naive.
+    """
+
+    project_id: str | None = None
+    user_id: str | None = None
+    host: str | None = None
+    uuid: str | None = None
+    name: str | None = None
+    image_ref: str | None = None
+    vm_states: Sequence[str] | None = None
+    task_states: Sequence[str | None] | None = None
+    changes_since: datetime.datetime | None = None
+    deleted: bool = False
+
+
+# -- instances -------------------------------------------------------------------------------
+
+
+def instance_get(
+    session: orm.Session, uuid: str, project_id: str | None = None
+) -> models.Instance | None:
+    """The instance that is not deleted; ``project_id`` hides those of other projects."""
+    query = sa.select(models.Instance).where(
+        models.Instance.uuid == uuid, models.Instance.deleted == 0
+    )
+    if project_id is not None:
+        query = query.where(models.Instance.project_id == project_id)
+    return session.scalars(query).one_or_none()
+
+
+def instance_update(
+    session: orm.Session,
+    uuid: str,
+    values: Mapping[str, Any],
+    expected_task_states: Sequence[str | None] | None = None,
+) -> bool:
+    """Set columns in one statement; with expected states it is a compare-and-swap.
+
+    :returns: whether a row was changed.
+    """
+    statement = sa.update(models.Instance).where(
+        models.Instance.uuid == uuid, models.Instance.deleted == 0
+    )
+    if expected_task_states is not None:
+        statement = statement.where(_in_or_null(models.Instance.task_state, expected_task_states))
+    columns = {_column(key): value for key, value in values.items()}
+    result = session.execute(statement.values(columns))
+    return bool(result.rowcount)  # type: ignore[attr-defined]
+
+
+def instance_soft_delete(session: orm.Session, uuid: str) -> bool:
+    """Hide the instance; its row stays for its actions and faults."""
+    now = timeutils.utcnow()
+    statement = (
+        sa.update(models.Instance)
+        .where(models.Instance.uuid == uuid, models.Instance.deleted == 0)
+        .values(
+            deleted=models.Instance.id,
+            deleted_at=now,
+            terminated_at=now,
+            vm_state="deleted",
+            task_state=None,
+        )
+    )
+    return bool(session.execute(statement).rowcount)  # type: ignore[attr-defined]
+
+
+def instance_list(
+    session: orm.Session,
+    filters: InstanceFilters,
+    limit: int | None = None,
+    marker: models.Instance | None = None,
+    sort: Sequence[tuple[str, str]] = (("created_at", "desc"),),
+) -> Sequence[models.Instance]:
+    """Instances in the order of ``sort``, pairs of column and direction; ``id`` decides ties.
+
+    :raises BadExpression: if ``filters.name`` is none that the database can use.
+    """
+    query = session.query(models.Instance).filter(*_conditions(filters))
+    if filters.name is not None:
+        _check_expression(filters.name)
+        query = query.filter(models.Instance.display_name.regexp_match(filters.name))
+    last = sort[-1][1] if sort else "desc"
+    keys = [*sort, ("id", last)]
+    query = db_utils.paginate_query(
+        query,
+        models.Instance,
+        limit,
+        [key for key, _ in keys],
+        marker=marker,
+        sort_dirs=[direction for _, direction in keys],
+    )
+    try:
+        return list(query)
+    except (db_exception.DBError, sa.exc.DBAPIError) as error:
+        if filters.name is not None and _is_about_expression(error):
+            raise BadExpression("the database cannot use this regular expression") from error
+        raise
+
+
+def instance_get_any(session: orm.Session, uuid: str) -> models.Instance | None:
+    """The newest row with that uuid, deleted or not: a list may go on after one that is gone."""
+    query = sa.select(models.Instance).where(models.Instance.uuid == uuid)
+    return session.scalars(query.order_by(models.Instance.id.desc()).limit(1)).first()
+
+
+def _conditions(filters: InstanceFilters) -> list[sa.ColumnElement[bool]]:
+    table = models.Instance
+    found: list[sa.ColumnElement[bool]] = []
+    for name in ("project_id", "user_id", "host", "uuid", "image_ref"):
+        value = getattr(filters, name)
+        if value is not None:
+            found.append(getattr(table, name) == value)
+    if filters.vm_states is not None:
+        found.append(table.vm_state.in_(filters.vm_states))
+    if filters.task_states is not None:
+        found.append(_in_or_null(table.task_state, filters.task_states))
+    if filters.changes_since is not None:
+        changed = sa.func.coalesce(table.updated_at, table.created_at)
+        found.append(changed >= filters.changes_since)
+    elif filters.deleted:
+        found.append(table.deleted != 0)
+    else:
+        found.append(table.deleted == 0)
+    return found
+
+
+def _check_expression(expression: str) -> None:
+    try:
+        re.compile(expression)
+    except re.error as error:
+        raise BadExpression(f"not a regular expression: {error}") from error
+
+
+def _is_about_expression(error: Exception) -> bool:
+    """Whether MariaDB or PostgreSQL objects to an expression that Python can use."""
+    wrapped = getattr(error, "inner_exception", None) or error
+    cause = getattr(wrapped, "orig", None)
+    number = cause.args[0] if cause is not None and cause.args else None
+    return (
+        number == _MYSQL_REGEXP_ERROR or getattr(cause, "pgcode", None) == _POSTGRESQL_REGEXP_ERROR
+    )
+
+
+def _in_or_null(
+    column: orm.InstrumentedAttribute[str | None], values: Sequence[str | None]
+) -> sa.ColumnElement[bool]:
+    """``column IN (...)`` that knows NULL, which SQL's IN never finds."""
+    known = [value for value in values if value is not None]
+    found: sa.ColumnElement[bool] = column.in_(known)
+    return sa.or_(found, column.is_(None)) if None in values else found
+
+
+def _column(name: str) -> orm.InstrumentedAttribute[Any]:
+    attribute: orm.InstrumentedAttribute[Any] = getattr(models.Instance, name)
+    return attribute
+
+
+# -- what belongs to an instance -------------------------------------------------------------
+
+
+def bdms_of(
+    session: orm.Session, uuids: Sequence[str]
+) -> Sequence[tuple[str, models.BlockDeviceMapping]]:
+    """(instance uuid, mapping) of all the instances, in the order in which they were added."""
+    query = (
+        sa.select(models.Instance.uuid, models.BlockDeviceMapping)
+        .join(models.Instance, models.Instance.id == models.BlockDeviceMapping.instance_id)
+        .where(models.Instance.uuid.in_(uuids), models.Instance.deleted == 0)
+        .order_by(models.BlockDeviceMapping.id)
+    )
+    return [(row[0], row[1]) for row in session.execute(query)]
+
+
+def action_get(
+    session: orm.Session, instance_uuid: str, request_id: str
+) -> models.InstanceAction | None:
+    """The newest action of that request."""
+    query = (
+        sa.select(models.InstanceAction)
+        .where(
+            models.InstanceAction.instance_uuid == instance_uuid,
+            models.InstanceAction.request_id == request_id,
+        )
+        .order_by(models.InstanceAction.id.desc())
+        .limit(1)
+    )
+    return session.scalars(query).first()
+
+
+def actions_of(session: orm.Session, instance_uuid: str) -> Sequence[models.InstanceAction]:
+    """Every action of the instance, newest first."""
+    query = (
+        sa.select(models.InstanceAction)
+        .where(models.InstanceAction.instance_uuid == instance_uuid)
+        .order_by(models.InstanceAction.id.desc())
+    )
+    return session.scalars(query).all()
+
+
+def action_update(session: orm.Session, action_id: int, values: Mapping[str, Any]) -> None:
+    """Set columns of an action."""
+    session.execute(
+        sa.update(models.InstanceAction)
+        .where(models.InstanceAction.id == action_id)
+        .values(**values)
+    )
+
+
+def events_of(session: orm.Session, action_id: int) -> Sequence[models.InstanceActionEvent]:
+    """The events of an action, newest first."""
+    query = (
+        sa.select(models.InstanceActionEvent)
+        .where(models.InstanceActionEvent.action_id == action_id)
+        .order_by(models.InstanceActionEvent.id.desc())
+    )
+    return session.scalars(query).all()
+
+
+def event_update(session: orm.Session, event_id: int, values: Mapping[str, Any]) -> None:
+    """Set columns of an event."""
+    session.execute(
+        sa.update(models.InstanceActionEvent)
+        .where(models.InstanceActionEvent.id == event_id)
+        .values(**values)
+    )
+
+
+def latest_faults(session: orm.Session, uuids: Sequence[str]) -> Sequence[models.InstanceFault]:
+    """The newest fault of each instance that has one."""
+    newest = (
+        sa.select(sa.func.max(models.InstanceFault.id))
+        .where(models.InstanceFault.instance_uuid.in_(uuids))
+        .group_by(models.InstanceFault.instance_uuid)
+    )
+    query = sa.select(models.InstanceFault).where(models.InstanceFault.id.in_(newest))
+    return session.scalars(query).all()

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Connections to the database, held by an object that its owner passes around."""
+
+import contextlib
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any, ParamSpec, TypeVar
+
+import sqlalchemy as sa
+from oslo_config import cfg
+from oslo_db import api as db_api
+from oslo_db import options as db_options
+from oslo_db.sqlalchemy import enginefacade
+from sqlalchemy import orm
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def retry_on_deadlock(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Run a whole transaction again, up to five times, that the database chose to end.
+
+    A deadlock's loser has changed nothing, so that even a compare-and-swap may be repeated.
+    """
+    wrapped: Callable[_P, _T] = db_api.wrap_db_retry(max_retries=5, retry_on_deadlock=True)(
+        function
+    )
+    return wrapped
+
+
+class Database:
+    """The engine and the sessions of one process.
+
+    :param conf: its ``[database]`` group says where the database is and how long to wait for it.
+    """
+
+    def __init__(self, conf: cfg.ConfigOpts) -> None:
+        conf.register_opts(db_options.database_opts, group="database")
+        settings = dict(conf.database.items())
+        settings.pop("backend", None)
+        url = sa.make_url(settings["connection"])
+        if url.get_backend_name() == "sqlite" and url.database:
+            pathlib.Path(url.database).parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        self._facade = enginefacade.transaction_context()
+        self._facade.configure(**{k: v for k, v in settings.items() if v is not None})
+
+    @property
+    def engine(self) -> sa.Engine:
+        """The engine, for migrations and for closing."""
+        engine: sa.Engine = self._facade.writer.get_engine()
+        return engine
+
+    @contextlib.contextmanager
+    def reader(self) -> Iterator[orm.Session]:
+        """A session that writes nothing."""
+        with self._facade.reader.using(_Scope()) as session:
+            yield session
+
+    @contextlib.contextmanager
+    def writer(self) -> Iterator[orm.Session]:
+        """A session whose transaction is committed at the end, or rolled back on an error."""
+        with self._facade.writer.using(_Scope()) as session:
+            yield session
+
+    def close(self) -> None:
+        """Close every connection; the next session opens new ones."""
+        self._facade.dispose_pool()
+
+
+@enginefacade.transaction_context_provider
+class _Scope:
+    """What oslo.db hangs the state of one transaction on: a new one for each, because nothing
+    here nests transactions."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name)

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was asked of an instance, what became of it, and why."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import traceback
+from collections.abc import Iterator
+
+from oslo_utils import timeutils
+
+from nova_snap.context import RequestContext
+from nova_snap.db import models, queries
+
+CREATE_IMAGE = "createImage"
+CREATE_BACKUP = "createBackup"
+
+SUCCESS = "Success"
+ERROR = "Error"
+
+_MESSAGE_LENGTH = 255
+
+
+@dataclasses.dataclass(frozen=True)
+class InstanceAction:
+    """Something that a user asked for.
+
+    :ivar message: why it failed, in words; ``None`` while it runs and when it did not.
+    """
+
+    id: int
+    instance_uuid: str
+    action: str
+    request_id: str
+    user_id: str | None
+    project_id: str | None
+    start_time: datetime.datetime
+    finish_time: datetime.datetime | None
+    message: str | None
+
+    @classmethod
+    def start(cls, context: RequestContext, instance_uuid: str, action: str) -> InstanceAction:
+        """Record that the context's request asks for ``action``."""
+        with context.db.writer() as session:
+            row = models.InstanceAction(
+                instance_uuid=instance_uuid,
+                action=action,
+                request_id=context.request_id,
+                user_id=context.user_id,
+                project_id=context.project_id,
+                start_time=context.timestamp,
+            )
+            session.add(row)
+            session.flush()
+            return cls._from_row(row)
+
+    @classmethod
+    def get_by_request_id(
+        cls, context: RequestContext, instance_uuid: str, request_id: str
+    ) -> InstanceAction | None:
+        """The action of that request; ``None`` if it asked for nothing."""
+        with context.db.reader() as session:
+            row = queries.action_get(session, instance_uuid, request_id)
+            return None if row is None else cls._from_row(row)
+
+    @classmethod
+    def get_by_instance_uuid(
+        cls, context: RequestContext, instance_uuid: str
+    ) -> list[InstanceAction]:
+        """Every action, newest first."""
+        with context.db.reader() as session:
+            return [cls._from_row(row) for row in queries.actions_of(session, instance_uuid)]
+
+    def finish(self, context: RequestContext, error: str | None = None) -> None:
+        """Record that it ended; ``error`` says why it failed."""
+        values = {
+            "finish_time": timeutils.utcnow(),
+            "message": None if error is None else error[:_MESSAGE_LENGTH],
+        }
+        with context.db.writer() as session:
+            queries.action_update(session, self.id, values)
+
+    def events(self, context: RequestContext) -> list[InstanceActionEvent]:
+        """Its steps, newest first."""
+        with context.db.reader() as session:
+            rows = queries.events_of(session, self.id)
+            return [InstanceActionEvent._from_row(row) for row in rows]
+
+    @classmethod
+    def _from_row(cls, row: models.InstanceAction) -> InstanceAction:
+        return cls(**{field.name: getattr(row, field.name) for field in dataclasses.fields(cls)})
+
+
+@dataclasses.dataclass
+class InstanceActionEvent:
+    """One step of an action, on one host.
+
+    :ivar result: ``Success`` or ``Error``; ``None`` while it runs.
+    :ivar details: in words: how it was done, or why it failed.
+    :ivar traceback: for the operator.
+    """
+
+    id: int
+    event: str
+    host: str | None
+    start_time: datetime.datetime
+    finish_time: datetime.datetime | None
+    result: str | None
+    details: str | None
+    traceback: str | None
+
+    @classmethod
+    @contextlib.contextmanager
+    def record(
+        cls, context: RequestContext, action: InstanceAction, event: str, host: str
+    ) -> Iterator[InstanceActionEvent]:
+        """A step from the beginning of the block to its end; an exception makes it an error.
+
+        What the block puts into ``details`` is recorded; an exception's message otherwise.
+        """
+        with context.db.writer() as session:
+            row = models.InstanceActionEvent(
+                action_id=action.id, event=event, host=host, start_time=timeutils.utcnow()
+            )
+            session.add(row)
+            session.flush()
+            step = cls._from_row(row)
+        try:
+            yield step
+        except Exception as error:
+            step._finish(context, ERROR, step.details or str(error), traceback.format_exc())
+            raise
+        step._finish(context, SUCCESS, step.details, None)
+
+    def _finish(
+        self, context: RequestContext, result: str, details: str | None, trace: str | None
+    ) -> None:
+        values = {
+            "finish_time": timeutils.utcnow(),
+            "result": result,
+            "details": details,
+            "traceback": trace,
+        }
+        with context.db.writer() as session:
+            queries.event_update(session, self.id, values)
+
+    @classmethod
+    def _from_row(cls, row: models.InstanceActionEvent) -> InstanceActionEvent:
+        return cls(**{field.name: getattr(row, field.name) for field in dataclasses.fields(cls)})
