@@ -22,7 +22,7 @@ A class carries its data as attributes and formats its own message; none knows H
     +-- HypervisorError
     |   +-- HypervisorUnavailable, LibvirtOperationFailed, WaitTimeout, AgentError,
     |   |   QuiesceUnsupported, QemuImgFailed, UnsafeDisk, DeviceError
-    +-- SnapshotFailed, SnapshotMethodUnavailable
+    +-- SnapshotFailed, SnapshotInterrupted, SnapshotMethodUnavailable
 """
 
 from collections.abc import Iterable
@@ -205,8 +205,7 @@ class ImageTooLarge(ImageServiceError):
 
 class ImageConflict(ImageServiceError):
     image_id: str
-    status: str
-    msg = "Image {self.image_id} cannot take data: its status is {self.status}, not queued."
+    msg = "The image service refuses this in image {self.image_id}'s status: {self.reason}"
 
 
 # -- messages --------------------------------------------------------------------------------
@@ -299,6 +298,14 @@ class SnapshotFailed(NovaSnapError):
     phase: str
     reason: str
     msg = "Snapshot by method {self.method} failed during {self.phase}: {self.reason}"
+
+
+class SnapshotInterrupted(NovaSnapError):
+    """:ivar phase: the task_state that the process died in."""
+
+    host: str
+    phase: str | None
+    msg = "The compute service of host {self.host} was restarted during {self.phase}."
 
 
 class SnapshotMethodUnavailable(NovaSnapError):

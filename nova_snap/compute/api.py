@@ -2,24 +2,57 @@
 """What may be asked of the compute service: everything that happens before a host is involved."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from oslo_config import cfg
+from oslo_log import log
 
+from nova_snap import exception
+from nova_snap.compute import image_properties, task_states, vm_states
+from nova_snap.compute.rpcapi import ComputeAPI
 from nova_snap.context import RequestContext
-from nova_snap.db.queries import InstanceFilters
+from nova_snap.objects import instance_action
 from nova_snap.objects.block_device import BlockDeviceMappingList
-from nova_snap.objects.instance import Instance, InstanceList
+from nova_snap.objects.instance import Instance, InstanceFilters, InstanceList
+from nova_snap.objects.instance_action import InstanceAction
+
+LOG = log.getLogger(__name__)
+
+
+class ImageRecords(Protocol):
+    """The image service, as far as the compute API uses it."""
+
+    def create(self, context: RequestContext, image_meta: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Make a record in status ``queued``."""
+
+    def add_member(self, context: RequestContext, image_id: str, project_id: str) -> None:
+        """Let another project use a shared image."""
+
+    def delete(self, context: RequestContext, image_id: str) -> None:
+        """Delete the image."""
 
 
 class API:
-    """The compute API."""
+    """The compute API.
 
-    def __init__(self, conf: cfg.ConfigOpts, image_api: Any, compute_rpcapi: Any) -> None: ...
+    :param image_api: such as :class:`nova_snap.image.glance.API`.
+    """
+
+    def __init__(
+        self, conf: cfg.ConfigOpts, image_api: ImageRecords, compute_rpcapi: ComputeAPI
+    ) -> None:
+        self._conf = conf
+        self.image_api = image_api
+        self.compute_rpcapi = compute_rpcapi
+
+    # -- finding ---------------------------------------------------------------------------
 
     def get(self, context: RequestContext, instance_id: str) -> Instance:
-        """:raises nova_snap.exception.InstanceNotFound: also for another project's."""
-        raise NotImplementedError
+        """The instance.
+
+        :raises nova_snap.exception.InstanceNotFound: if there is none that the context may see.
+        """
+        return Instance.get_by_uuid(context, instance_id)
 
     def get_all(
         self,
@@ -29,13 +62,29 @@ class API:
         limit: int | None = None,
         marker: str | None = None,
         sort: Sequence[tuple[str, str]] = (("created_at", "desc"),),
-    ) -> list[Instance]: 
-        raise NotImplementedError
+    ) -> list[Instance]:
+        """A page of instances: see :meth:`nova_snap.objects.instance.InstanceList.get_by_filters`.
+
+        :raises nova_snap.exception.MarkerNotFound: if the marker names no instance.
+        :raises nova_snap.exception.InvalidFilter: if a filter's value cannot be used.
+        """
+        return InstanceList.get_by_filters(context, filters, limit=limit, marker=marker, sort=sort)
+
+    # -- snapshots -------------------------------------------------------------------------
 
     def is_volume_backed_instance(
-        self, context: RequestContext, instance: Instance, bdms: BlockDeviceMappingList
+        self, context: RequestContext, instance: Instance, bdms: BlockDeviceMappingList | None
     ) -> bool:
-        raise NotImplementedError
+        """Whether the instance boots from a Cinder volume.
+
+        :param bdms: its disks; ``None`` to have them read.
+        """
+        if bdms is None:
+            bdms = BlockDeviceMappingList.get_by_instance_uuid(context, instance.uuid)
+        root = bdms.root_bdm()
+        if root is not None:
+            return root.is_volume
+        return instance.image_ref is None and any(bdm.is_volume for bdm in bdms)
 
     def snapshot(
         self,
@@ -44,15 +93,127 @@ class API:
         name: str,
         extra_properties: Mapping[str, str] | None = None,
     ) -> Mapping[str, Any]:
-        """Returns the image record: at least ``id``."""
-        raise NotImplementedError
+        """Have a snapshot taken: returns when the instance's host has been asked.
+
+        :param name: the image's name.
+        :param extra_properties: the user's own image properties.
+        :returns: the image's record, in status ``queued``: at least ``id``.
+        :raises nova_snap.exception.InstanceInvalidState: if the instance's state forbids it. Of
+            two requests at the same time one gets this.
+        :raises nova_snap.exception.InstanceNotReady: if it is on no host.
+        :raises nova_snap.exception.MessagingUnavailable: if its host cannot be asked.
+        :raises nova_snap.exception.ImageServiceError: or ImageForbidden, InvalidImageProperty: if
+            there is no record to be had. Whatever is raised, nothing was changed.
+        """
+        _check_instance_state(instance, instance_action.CREATE_IMAGE)
+        image = self._create_image(
+            context, instance, name, image_properties.SNAPSHOT, extra_properties or {}
+        )
+        try:
+            self._ask_host(context, instance, image["id"])
+        except exception.UnexpectedTaskState as error:
+            self._discard_image(context, image["id"])
+            raise exception.InstanceInvalidState(
+                instance_uuid=instance.uuid,
+                attr="task_state",
+                state=error.actual,
+                method=instance_action.CREATE_IMAGE,
+            ) from error
+        except Exception:
+            self._discard_image(context, image["id"])
+            raise
+        return image
 
     def snapshot_volume_backed(
+        self,
+        context: RequestContext,  # noqa: ARG002
+        instance: Instance,
+        name: str,  # noqa: ARG002
+        extra_properties: Mapping[str, str] | None = None,  # noqa: ARG002
+    ) -> Mapping[str, Any]:
+        """:raises nova_snap.exception.VolumeBackedUnsupported: always, so far."""
+        raise exception.VolumeBackedUnsupported(instance_uuid=instance.uuid)
+
+    # -- steps of a snapshot ---------------------------------------------------------------
+
+    def _create_image(
         self,
         context: RequestContext,
         instance: Instance,
         name: str,
-        extra_properties: Mapping[str, str] | None = None,
+        image_type: str,
+        extra_properties: Mapping[str, str],
     ) -> Mapping[str, Any]:
-        """:raises nova_snap.exception.VolumeBackedUnsupported: always, for now."""
-        raise NotImplementedError
+        """The image's record; an instance of another project is told of it as a member."""
+        meta = image_properties.build(
+            context,
+            instance,
+            name,
+            image_type,
+            extra_properties,
+            self._conf.non_inheritable_image_properties,
+        )
+        image = self.image_api.create(context, meta)
+        if meta["visibility"] == "shared":
+            try:
+                self.image_api.add_member(context, image["id"], instance.project_id)
+            except Exception:
+                self._discard_image(context, image["id"])
+                raise
+        return image
+
+    def _ask_host(self, context: RequestContext, instance: Instance, image_id: str) -> None:
+        """Claim the instance, then send the message; the claim is given back if it fails."""
+        instance.task_state = task_states.IMAGE_SNAPSHOT_PENDING
+        instance.snapshot_image_id = image_id
+        instance.save(expected_task_state=[None])
+        action = None
+        try:
+            action = InstanceAction.start(context, instance.uuid, instance_action.CREATE_IMAGE)
+            self.compute_rpcapi.snapshot_instance(context, instance, image_id)
+        except Exception as error:
+            if self._give_back(instance):
+                if action is not None:
+                    action.finish(context, str(error))
+                raise
+            LOG.warning(
+                "Sending the request for image %s to host %s failed, but it has arrived: %s",
+                image_id,
+                instance.host,
+                error,
+            )
+
+    def _give_back(self, instance: Instance) -> bool:
+        """Whether the claim was still ours to give back; else the host has taken it up."""
+        instance.task_state = None
+        instance.snapshot_image_id = None
+        try:
+            instance.save(expected_task_state=[task_states.IMAGE_SNAPSHOT_PENDING])
+        except exception.UnexpectedTaskState:
+            return False
+        return True
+
+    def _discard_image(self, context: RequestContext, image_id: str) -> None:
+        """Delete a record that nothing will be uploaded to. Never raises: another error is on its
+        way to the user, and says more."""
+        try:
+            self.image_api.delete(context, image_id)
+        except exception.ImageNotFound:
+            pass
+        except exception.NovaSnapError as error:
+            LOG.error("Image %s is left behind in status queued: %s", image_id, error)
+
+
+def _check_instance_state(instance: Instance, method: str) -> None:
+    """:raises nova_snap.exception.InstanceInvalidState: unless a snapshot may begin now."""
+    if instance.vm_state not in vm_states.ALLOW_SNAPSHOT:
+        attr, state = "vm_state", instance.vm_state
+    elif instance.task_state is not None:
+        attr, state = "task_state", instance.task_state
+    elif instance.launched_at is None:
+        attr, state = "launched_at", None
+    else:
+        return
+    raise exception.InstanceInvalidState(
+        instance_uuid=instance.uuid, attr=attr, state=state, method=method
+    )

@@ -63,10 +63,10 @@ nova_snap runs beside nova-api on one host.
     ),
     cfg.StrOpt(
         "compute_driver",
-        default="libvirt",
+        default="libvirt.LibvirtDriver",
         choices=[
-            ("libvirt", "Guests of a libvirt host: see [libvirt]."),
-            ("fake", "No guests at all: for tests and load runs. See [fake]."),
+            ("libvirt.LibvirtDriver", "Guests of a libvirt host: see [libvirt]."),
+            ("fake.FakeDriver", "No guests at all: for tests and load runs. See [fake]."),
         ],
         help="""
 Which driver takes the snapshots of this host.

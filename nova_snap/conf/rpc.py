@@ -18,12 +18,12 @@ the same in every process, and in every service that casts to nova_snap.
 """,
     ),
     cfg.IntOpt(
-        "threads",
-        default=16,
-        min=1,
+        "send_retries",
+        default=2,
+        min=0,
         help="""
-How many messages a compute host handles at the same time. Snapshots themselves run elsewhere (see
-[DEFAULT] max_concurrent_snapshots), so that this seldom needs a change.
+How often a process tries again to hand a message to the broker before it gives up. While it
+tries, the client waits; when it gives up, the client gets 503 and nothing has changed.
 """,
     ),
 ]

@@ -15,6 +15,8 @@ from nova_snap.db import models, queries
 from nova_snap.db.queries import InstanceFilters
 from nova_snap.db.session import retry_on_deadlock
 
+__all__ = ["Flavor", "Instance", "InstanceFilters", "InstanceList"]
+
 IMAGE_PREFIX: Final = "image_"
 """system_metadata keeps the properties of the instance's image under this prefix, as Nova does."""
 

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the image record of a snapshot says, worked out from the instance and the request."""
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+from nova_snap import exception
+from nova_snap.context import RequestContext
+from nova_snap.objects.instance import Instance
+
+SNAPSHOT: Final = "snapshot"
+BACKUP: Final = "backup"
+
+_VALUE_LENGTH: Final = 255
+
+# system_metadata of these names is about the image although Nova gives it no prefix.
+_INHERITED_AS_THEY_ARE: Final = (
+    "base_image_ref",
+    "boot_roles",
+    "old_vm_state",
+    "owner_project_name",
+    "owner_user_name",
+)
+
+# True of the base image's bytes, or of volumes; never of a snapshot.
+_NEVER_INHERITED: Final = frozenset(
+    {
+        "bdm_v2",
+        "block_device_mapping",
+        "cinder_encryption_key_deletion_policy",
+        "cinder_encryption_key_id",
+        "root_device_name",
+    }
+)
+_NEVER_INHERITED_PREFIXES: Final = ("img_signature", "os_glance")
+
+# The base image's formats are not the snapshot's: those are known when it is uploaded.
+_TOP_LEVEL: Final = ("min_ram", "min_disk", "disk_format", "container_format")
+
+# What an image has by nature (Image API v2, schema "image"). A property of such a name would
+# overwrite it.
+ATTRIBUTES: Final = frozenset(
+    {
+        "checksum",
+        "container_format",
+        "created_at",
+        "direct_url",
+        "disk_format",
+        "file",
+        "id",
+        "locations",
+        "min_disk",
+        "min_ram",
+        "name",
+        "os_hash_algo",
+        "os_hash_value",
+        "os_hidden",
+        "owner",
+        "protected",
+        "schema",
+        "self",
+        "size",
+        "status",
+        "stores",
+        "tags",
+        "updated_at",
+        "virtual_size",
+        "visibility",
+    }
+)
+
+
+def build(
+    context: RequestContext,
+    instance: Instance,
+    name: str,
+    image_type: str,
+    extra_properties: Mapping[str, str],
+    non_inheritable: Collection[str],
+) -> dict[str, Any]:
+    """The image record of a snapshot, as :meth:`nova_snap.image.glance.API.create` takes it.
+
+    :param image_type: ``snapshot`` or ``backup``.
+    :param extra_properties: the user's own; they win over every other property.
+    :param non_inheritable: names of ``[DEFAULT] non_inheritable_image_properties``.
+    :raises nova_snap.exception.InvalidImageProperty: if the user names an attribute of the image.
+    """
+    reserved = sorted(ATTRIBUTES.intersection(extra_properties))
+    if reserved:
+        raise exception.InvalidImageProperty(
+            reason=f"{', '.join(reserved)} cannot be set as metadata: "
+            "every image has such an attribute of its own"
+        )
+    inherited = _inherited(instance, non_inheritable)
+    min_disk = _number(inherited.pop("min_disk", None))
+    record: dict[str, Any] = {
+        "name": name,
+        "min_ram": _number(inherited.pop("min_ram", None)),
+        "min_disk": max(min_disk, instance.flavor.root_gb),
+        "visibility": "private" if context.project_id == instance.project_id else "shared",
+    }
+    for key in _TOP_LEVEL:
+        inherited.pop(key, None)
+    properties = {
+        key: str(value)[:_VALUE_LENGTH] for key, value in inherited.items() if key not in ATTRIBUTES
+    }
+    properties |= {"instance_uuid": instance.uuid, "image_type": image_type}
+    if context.user_id:
+        properties["user_id"] = context.user_id
+    record["properties"] = properties | dict(extra_properties)
+    return record
+
+
+def _inherited(instance: Instance, non_inheritable: Collection[str]) -> dict[str, str]:
+    found: dict[str, str] = {
+        key: instance.system_metadata[key]
+        for key in _INHERITED_AS_THEY_ARE
+        if key in instance.system_metadata
+    }
+    found |= instance.image_properties
+    if instance.image_ref:
+        found.setdefault("base_image_ref", instance.image_ref)
+    return {
+        key: value
+        for key, value in found.items()
+        if value is not None
+        and key not in non_inheritable
+        and key not in _NEVER_INHERITED
+        and not key.startswith(_NEVER_INHERITED_PREFIXES)
+    }
+
+
+def _number(value: str | None) -> int:
+    """A number out of the metadata; what is none counts as no demand."""
+    try:
+        return max(int(value or 0), 0)
+    except ValueError:
+        return 0

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ending a snapshot that cannot go on: when it failed, and when its process died."""
+
+import traceback
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from oslo_log import log
+
+from nova_snap import context as nova_context
+from nova_snap import exception
+from nova_snap.compute import task_states
+from nova_snap.context import RequestContext
+from nova_snap.db.session import Database
+from nova_snap.objects.instance import Instance, InstanceFilters, InstanceList
+from nova_snap.objects.instance_action import InstanceAction
+from nova_snap.objects.instance_fault import InstanceFault
+from nova_snap.virt.driver import ComputeDriver, ImageUploader
+
+LOG = log.getLogger(__name__)
+
+_FAULT_CODE = 500
+
+
+class ImageStore(ImageUploader, Protocol):
+    """The image service, as a compute host uses it."""
+
+    def delete(self, context: RequestContext, image_id: str) -> None:
+        """:raises nova_snap.exception.ImageNotFound:"""
+
+
+def delete_image(
+    image_api: ImageStore,
+    context: RequestContext,
+    image_id: str,
+    only_status: str | None = None,
+) -> None:
+    """Delete an image that will never be complete. Never raises.
+
+    :param only_status: leave it alone in any other status; by default only an active one is.
+    """
+    try:
+        status = image_api.get(context, image_id)["status"]
+        if status == "active" or only_status not in (None, status):
+            LOG.info("Image %s is %s and stays", image_id, status)
+            return
+        image_api.delete(context, image_id)
+    except exception.ImageNotFound:
+        LOG.info("Image %s is gone already", image_id)
+    except exception.NovaSnapError as error:
+        LOG.error("Image %s is left behind: it cannot be deleted: %s", image_id, error)
+
+
+def give_up(
+    context: RequestContext,
+    image_api: ImageStore,
+    instance: Instance,
+    image_id: str,
+    host: str,
+    action: InstanceAction | None,
+    error: Exception,
+) -> None:
+    """End a failed snapshot: no image, a reason, task_state None.
+
+    The reason is written before the instance is free, so that whoever waits for that finds it.
+    """
+    delete_image(image_api, context, image_id)
+    reason = _reason(error)
+    if action is not None:
+        action.finish(context, reason)
+    if isinstance(error, exception.InstanceNotFound):
+        return
+    if not isinstance(error, exception.ImageNotFound):
+        InstanceFault(
+            instance_uuid=instance.uuid,
+            code=_FAULT_CODE,
+            message=reason,
+            details="".join(traceback.format_exception(error)),
+            host=host,
+        ).create(context)
+    _free(instance, image_id)
+
+
+def recover(database: Database, image_api: ImageStore, driver: ComputeDriver, host: str) -> None:
+    """End every snapshot of this host that a process of before did not live to end.
+
+    A request that was not taken up yet is left alone: its message is still with the broker.
+    """
+    context = nova_context.get_admin_context(database)
+    states = [s for s in task_states.SNAPSHOT_STATES if s != task_states.IMAGE_SNAPSHOT_PENDING]
+    filters = InstanceFilters(host=host, task_states=states)
+    for instance in InstanceList.get_by_filters(context, filters):
+        try:
+            _recover_instance(context, image_api, driver, instance, host)
+        except exception.NovaSnapError:
+            LOG.exception("Instance %s could not be recovered", instance.uuid)
+
+
+def _recover_instance(
+    context: RequestContext,
+    image_api: ImageStore,
+    driver: ComputeDriver,
+    instance: Instance,
+    host: str,
+) -> None:
+    LOG.warning(
+        "Instance %s was left in task_state %s for image %s",
+        instance.uuid,
+        instance.task_state,
+        instance.snapshot_image_id,
+    )
+    driver.clean_up_after_restart(instance)
+    image_id = instance.snapshot_image_id
+    action = _unfinished_action(context, instance)
+    if image_id is not None and _is_active(image_api, context, image_id):
+        if action is not None:
+            action.finish(context)
+        _free(instance, image_id)
+        return
+    error = exception.SnapshotInterrupted(host=host, phase=instance.task_state)
+    if image_id is not None:
+        give_up(context, image_api, instance, image_id, host, action, error)
+    else:
+        _free(instance, image_id)
+
+
+def _unfinished_action(context: RequestContext, instance: Instance) -> InstanceAction | None:
+    actions = InstanceAction.get_by_instance_uuid(context, instance.uuid)
+    return next((action for action in actions if action.finish_time is None), None)
+
+
+def _is_active(image_api: ImageStore, context: RequestContext, image_id: str) -> bool:
+    try:
+        record: Mapping[str, Any] = image_api.get(context, image_id)
+    except exception.NovaSnapError as error:
+        LOG.warning("Image %s cannot be looked at: %s", image_id, error)
+        return False
+    return bool(record["status"] == "active")
+
+
+def _free(instance: Instance, image_id: str | None) -> None:
+    """task_state None, if the instance is still this snapshot's."""
+    try:
+        instance.refresh()
+        if instance.task_state in task_states.SNAPSHOT_STATES and (
+            instance.snapshot_image_id == image_id
+        ):
+            expected = instance.task_state
+            instance.task_state = None
+            instance.snapshot_image_id = None
+            instance.save(expected_task_state=[expected])
+    except (exception.InstanceNotFound, exception.UnexpectedTaskState) as error:
+        LOG.info("Instance %s is in other hands: %s", instance.uuid, error)
+
+
+def _reason(error: Exception) -> str:
+    """In words for a user; what was not foreseen is not for him to read."""
+    if isinstance(error, exception.ImageNotFound):
+        return "The image was deleted while the snapshot was being taken."
+    if isinstance(error, exception.NovaSnapError):
+        return str(error)
+    return "An unexpected error occurred; the log of the compute host has it."

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What both ends of a message share: the transport, the target, how a context travels."""
+
+from typing import Any, Final
+
+import oslo_messaging
+from oslo_config import cfg
+
+from nova_snap.context import RequestContext
+
+VERSION: Final = "1.0"
+"""Version of the compute service's methods.
+
+1.0 - snapshot_instance(instance, image_id): ``instance`` is a uuid or a serialised Instance,
+``image_id`` names an image in status queued.
+"""
+
+
+class RequestContextSerializer(oslo_messaging.NoOpSerializer):  # type: ignore[misc]
+    """Contexts travel as dictionaries; arguments are JSON already and stay as they are."""
+
+    def serialize_context(self, context: RequestContext) -> dict[str, Any]:
+        """The context without this process's database."""
+        return context.to_dict()
+
+    def deserialize_context(self, context: dict[str, Any]) -> RequestContext:
+        """A context without a database: whoever receives it sets its own."""
+        return RequestContext.from_dict(context)
+
+
+def get_transport(conf: cfg.ConfigOpts) -> oslo_messaging.Transport:
+    """The transport that ``[DEFAULT] transport_url`` names."""
+    return oslo_messaging.get_rpc_transport(conf)
+
+
+def target(conf: cfg.ConfigOpts, server: str | None = None) -> oslo_messaging.Target:
+    """The compute service of any host, or of the host ``server``."""
+    return oslo_messaging.Target(topic=conf.rpc.compute_topic, version=VERSION, server=server)

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A compute host that listens for messages."""
+
+import time
+
+import oslo_messaging
+from oslo_config import cfg
+from oslo_log import log
+from oslo_messaging.rpc import dispatcher
+
+from nova_snap.compute import rpc
+from nova_snap.compute.manager import ComputeManager
+
+LOG = log.getLogger(__name__)
+
+
+class ComputeService:
+    """The manager and the server that hands messages to it."""
+
+    def __init__(
+        self, conf: cfg.ConfigOpts, transport: oslo_messaging.Transport, manager: ComputeManager
+    ) -> None:
+        self._conf = conf
+        self._manager = manager
+        self._server = oslo_messaging.get_rpc_server(
+            transport,
+            rpc.target(conf, server=manager.host),
+            [manager],
+            executor="threading",
+            serializer=rpc.RequestContextSerializer(),
+            access_policy=dispatcher.ExplicitRPCAccessPolicy,
+        )
+
+    def start(self) -> None:
+        """Make the host ready, then listen.
+
+        :raises nova_snap.exception.HypervisorUnavailable: if the hypervisor does not answer.
+        """
+        self._manager.init_host()
+        self._server.start()
+        LOG.info(
+            "Compute host %s listens on topic %s", self._manager.host, self._conf.rpc.compute_topic
+        )
+
+    def stop(self) -> int:
+        """Listen no more and let running snapshots end, within graceful_shutdown_timeout.
+
+        :returns: how many snapshots still run.
+        """
+        timeout: int = self._conf.graceful_shutdown_timeout
+        until = time.monotonic() + timeout
+        self._server.stop()
+        self._server.wait(timeout=max(timeout, 1))
+        return self._manager.stop(max(0.0, until - time.monotonic()))

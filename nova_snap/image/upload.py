@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is sent to the image service, counted and hashed while it is read."""
+
+import hashlib
+from typing import IO, Final
+
+
+class HashingReader:
+    """A file to be uploaded, which may be read more than once.
+
+    :param data: seekable.
+    :param size: how many bytes of it are the image. A file that ends before that is an error,
+        because the image service was told the size.
+    """
+
+    algorithm: Final = "sha512"
+
+    def __init__(self, data: IO[bytes], size: int) -> None:
+        self.size = size
+        self.used = False
+        self._data = data
+        self._left = size
+        self._hash = hashlib.sha512()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every byte was read since the last rewind."""
+        return self._left == 0
+
+    def rewind(self) -> None:
+        """Begin again at byte 0."""
+        self._data.seek(0)
+        self._left = self.size
+        self._hash = hashlib.sha512()
+        self.used = True
+
+    def read(self, size: int = -1) -> bytes:
+        """At most ``size`` bytes, all that is left for a negative one; empty at the end.
+
+        :raises EOFError: if the file is shorter than it was said to be.
+        """
+        wanted = self._left if size < 0 else min(size, self._left)
+        chunk = self._data.read(wanted)
+        if wanted and not chunk:
+            raise EOFError(f"the image ends {self._left} bytes before its size of {self.size}")
+        self._left -= len(chunk)
+        self._hash.update(chunk)
+        return chunk
+
+    def hexdigest(self) -> str:
+        """sha512 of what was read since the last rewind."""
+        return self._hash.hexdigest()
