@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reader that an upload goes through."""
+
+import hashlib
+import io
+
+import pytest
+
+from nova_snap.image.upload import HashingReader
+
+
+def test_what_is_read_is_hashed() -> None:
+    reader = HashingReader(io.BytesIO(b"abcdef"), 6)
+    reader.rewind()
+    assert reader.read(4) == b"abcd"
+    assert not reader.complete
+    assert reader.read(4) == b"ef"
+    assert reader.complete
+    assert reader.read(4) == b""
+    assert reader.hexdigest() == hashlib.sha512(b"abcdef").hexdigest()
+
+
+def test_a_rewind_begins_again() -> None:
+    reader = HashingReader(io.BytesIO(b"abcdef"), 6)
+    reader.rewind()
+    reader.read(3)
+    reader.rewind()
+    assert reader.read() == b"abcdef"
+    assert reader.hexdigest() == hashlib.sha512(b"abcdef").hexdigest()
+
+
+def test_no_more_than_the_size_is_read() -> None:
+    reader = HashingReader(io.BytesIO(b"abcdef"), 4)
+    reader.rewind()
+    assert reader.read() == b"abcd"
+    assert reader.complete
+
+
+def test_a_file_that_is_too_short_is_an_error() -> None:
+    reader = HashingReader(io.BytesIO(b"abc"), 6)
+    reader.rewind()
+    reader.read(3)
+    with pytest.raises(EOFError, match="3 bytes before its size of 6"):
+        reader.read(1)
