@@ -21,7 +21,7 @@ A class carries its data as attributes and formats its own message; none knows H
     +-- MessagingUnavailable
     +-- HypervisorError
     |   +-- HypervisorUnavailable, LibvirtOperationFailed, WaitTimeout, AgentError,
-    |   |   QuiesceUnsupported, QemuImgFailed, UnsafeDisk, DeviceError
+    |   |   QuiesceUnsupported, QemuImgFailed, UnsafeDisk, DeviceError, BlockJobFailed
     +-- SnapshotFailed, SnapshotInterrupted, SnapshotMethodUnavailable
 """
 
@@ -284,6 +284,15 @@ class DeviceError(HypervisorError):
     operation: str
     reason: str
     msg = "Cannot {self.operation} device {self.device} of domain {self.domain}: {self.reason}"
+
+
+class BlockJobFailed(HypervisorError):
+    """:ivar disk: the disk's target, such as ``vda``."""
+
+    domain: str
+    disk: str
+    reason: str
+    msg = "The block copy of disk {self.disk} of domain {self.domain} failed: {self.reason}"
 
 
 # -- the snapshot as a whole -----------------------------------------------------------------

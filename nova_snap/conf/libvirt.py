@@ -121,6 +121,16 @@ Seconds that the guest's agent may take to answer, to freeze and to thaw. It bou
 quiesce may hold the guest's writes up. Raise it where guests have very many file systems.
 """,
     ),
+    cfg.IntOpt(
+        "thaw_timeout",
+        default=120,
+        min=1,
+        help="""
+Seconds for which thawing a guest is tried again, when its agent does not answer. An agent that
+hangs may have frozen the guest all the same, so lower it only where a snapshot that fails late is
+worse than a guest that stays frozen.
+""",
+    ),
 ]
 
 

@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a domain's XML says, as plain data. Nothing here asks libvirt or opens a disk."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Final
+
+from lxml import etree
+
+from nova_snap import exception
+from nova_snap.virt.libvirt import nova_metadata
+
+MAX_XML_BYTES: Final = 4 * 1024 * 1024
+AGENT_CHANNEL: Final = "org.qemu.guest_agent.0"
+
+_LIBOSINFO = "{http://libosinfo.org/xmlns/libvirt/domain/1.0}os"
+
+# <memory unit=...>, as libvirt documents it.
+_UNITS: Final = {
+    "b": 1, "bytes": 1,
+    "KB": 10**3, "k": 2**10, "KiB": 2**10,
+    "MB": 10**6, "M": 2**20, "MiB": 2**20,
+    "GB": 10**9, "G": 2**30, "GiB": 2**30,
+    "TB": 10**12, "T": 2**40, "TiB": 2**40,
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A backing file that libvirt shows. :ivar path: ``None`` unless it is a file."""
+
+    path: str | None
+    format: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Mirror:
+    """The destination of an active copy.
+
+    :ivar job: such as ``copy`` or ``active-commit``.
+    :ivar ready: the copy has caught up with the guest and follows it.
+    """
+
+    path: str | None
+    job: str
+    ready: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Disk:
+    """A ``<disk>``.
+
+    :ivar target: such as ``vda``.
+    :ivar source_type: ``file``, ``block``, ``network`` or ``volume``.
+    :ivar path: of the file or block device.
+    :ivar format: what the XML names, and ``raw`` where it names none, as libvirt has it. It is
+        never found out by looking into the file: a guest can make a raw disk look like anything.
+    :ivar backing: the backing files in order, where libvirt shows them: of a running guest.
+    :ivar sliced: the disk is only a part of its file.
+    """
+
+    target: str
+    bus: str | None
+    device: str
+    source_type: str
+    path: str | None
+    format: str
+    serial: str | None = None
+    backing: Sequence[Layer] = ()
+    encrypted: bool = False
+    sliced: bool = False
+    mirror: Mirror | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class HostDevice:
+    """A device of the host that a guest uses.
+
+    :ivar kind: ``pci``, ``mdev``, or ``sriov`` for a network port.
+    :ivar address: where it is on the host, or the port's MAC address: what identifies it.
+    :ivar xml: its element, to detach and to attach it with.
+    """
+
+    kind: str
+    address: str
+    xml: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Domain:
+    """:ivar virt_type: such as ``kvm``, ``qemu`` or ``lxc``.
+
+    :ivar agent_channel: ``connected`` or ``disconnected`` for a guest that runs, ``defined`` for
+        one that does not, ``None`` if it has no channel for an agent.
+    """
+
+    uuid: str
+    name: str
+    virt_type: str
+    vcpus: int
+    memory_mb: int
+    architecture: str | None
+    os_type: str | None
+    disks: Sequence[Disk]
+    host_devices: Sequence[HostDevice]
+    agent_channel: str | None
+    nova: nova_metadata.NovaMetadata
+
+    def root_disk(self) -> Disk:
+        """The first disk that is neither a CD nor a floppy: where a Nova guest boots from.
+
+        :raises nova_snap.exception.DiskNotFound: if there is none.
+        """
+        for disk in self.disks:
+            if disk.device == "disk":
+                return disk
+        raise exception.DiskNotFound(domain=self.name)
+
+    def disk(self, target: str) -> Disk:
+        """:raises nova_snap.exception.DiskNotFound: if there is no such disk."""
+        for disk in self.disks:
+            if disk.target == target:
+                return disk
+        raise exception.DiskNotFound(domain=self.name)
+
+
+def parse(xml: str, name: str) -> Domain:
+    """:param name: what to call the domain in errors.
+
+    :raises nova_snap.exception.InvalidDomain: if this is no domain's XML.
+    """
+    root = _root(xml, name)
+    return Domain(
+        uuid=_text(root, "uuid", name),
+        name=_text(root, "name", name),
+        virt_type=root.get("type", ""),
+        vcpus=_integer(root, "vcpu", name, default=1),
+        memory_mb=_memory_mb(root, name),
+        architecture=_attribute(root, "os/type", "arch"),
+        os_type=_os_type(root),
+        disks=tuple(_disk(element, name) for element in root.iterfind("devices/disk")),
+        host_devices=tuple(_host_devices(root)),
+        agent_channel=_agent_channel(root),
+        nova=nova_metadata.parse(root),
+    )
+
+
+def device_exists(xml: str, device: HostDevice, name: str) -> bool:
+    """Whether a domain still has a device.
+
+    :param xml: of the domain.
+    :raises nova_snap.exception.InvalidDomain: if this is no domain's XML.
+    """
+    present = ((found.kind, found.address) for found in _host_devices(_root(xml, name)))
+    return (device.kind, device.address) in present
+
+
+def without_secrets(xml: str, name: str) -> str:
+    """The XML as it may be logged: without the passwords of consoles.
+
+    :raises nova_snap.exception.InvalidDomain: if this is no domain's XML.
+    """
+    root = _root(xml, name)
+    for element in root.iter():
+        element.attrib.pop("passwd", None)
+    return str(etree.tostring(root, encoding="unicode"))
+
+
+def _root(xml: str, name: str) -> etree._Element:
+    data = xml.encode()
+    if len(data) > MAX_XML_BYTES:
+        reason = f"its XML is longer than {MAX_XML_BYTES} bytes"
+        raise exception.InvalidDomain(domain=name, reason=reason)
+    parser = etree.XMLParser(
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        huge_tree=False,
+        remove_comments=True,
+        remove_pis=True,
+    )
+    try:
+        root = etree.fromstring(data, parser)
+    except etree.XMLSyntaxError as exc:
+        raise exception.InvalidDomain(domain=name, reason=f"its XML is broken: {exc}") from exc
+    if root.getroottree().docinfo.doctype:
+        raise exception.InvalidDomain(domain=name, reason="its XML has a document type")
+    if root.tag != "domain":
+        reason = f"its XML begins with <{root.tag}>, not with <domain>"
+        raise exception.InvalidDomain(domain=name, reason=reason)
+    return root
+
+
+def _text(root: etree._Element, path: str, name: str) -> str:
+    text = (root.findtext(path) or "").strip()
+    if not text:
+        raise exception.InvalidDomain(domain=name, reason=f"its XML has no <{path}>")
+    return text
+
+
+def _attribute(root: etree._Element, path: str, attribute: str) -> str | None:
+    element = root.find(path)
+    return None if element is None else element.get(attribute)
+
+
+def _integer(root: etree._Element, path: str, name: str, default: int) -> int:
+    text = (root.findtext(path) or "").strip()
+    if not text:
+        return default
+    try:
+        return int(text)
+    except ValueError:
+        reason = f"<{path}> is {text!r}, not a number"
+        raise exception.InvalidDomain(domain=name, reason=reason) from None
+
+
+def _memory_mb(root: etree._Element, name: str) -> int:
+    unit = _attribute(root, "memory", "unit") or "KiB"
+    if unit not in _UNITS:
+        reason = f"<memory> has the unit {unit!r}, which is none of libvirt's"
+        raise exception.InvalidDomain(domain=name, reason=reason)
+    return _integer(root, "memory", name, default=0) * _UNITS[unit] // 2**20
+
+
+def _os_type(root: etree._Element) -> str | None:
+    """``windows`` or ``linux``, where libosinfo's metadata tell."""
+    for element in root.iterfind(f"metadata//{_LIBOSINFO}"):
+        return "windows" if "microsoft.com" in element.get("id", "") else "linux"
+    return None
+
+
+def _disk(element: etree._Element, name: str) -> Disk:
+    target = _attribute(element, "target", "dev")
+    if not target:
+        raise exception.InvalidDomain(domain=name, reason="one of its disks has no <target dev>")
+    source_type = element.get("type", "file")
+    return Disk(
+        target=target,
+        bus=_attribute(element, "target", "bus"),
+        device=element.get("device", "disk"),
+        source_type=source_type,
+        path=_source_path(element),
+        format=_attribute(element, "driver", "type") or "raw",
+        serial=element.findtext("serial"),
+        backing=tuple(_backing(element)),
+        encrypted=element.find("encryption") is not None
+        or element.find("source/encryption") is not None,
+        sliced=element.find("source/slices") is not None,
+        mirror=_mirror(element),
+    )
+
+
+def _source_path(element: etree._Element) -> str | None:
+    return _attribute(element, "source", "file") or _attribute(element, "source", "dev")
+
+
+def _backing(element: etree._Element) -> list[Layer]:
+    layers = []
+    store = element.find("backingStore")
+    # The end of the chain is an element without a source.
+    while store is not None and store.find("source") is not None:
+        layers.append(
+            Layer(
+                path=_attribute(store, "source", "file"),
+                format=_attribute(store, "format", "type") or "raw",
+            )
+        )
+        store = store.find("backingStore")
+    return layers
+
+
+def _mirror(element: etree._Element) -> Mirror | None:
+    mirror = element.find("mirror")
+    if mirror is None:
+        return None
+    return Mirror(
+        path=mirror.get("file") or _source_path(mirror),
+        job=mirror.get("job", "copy"),
+        # 'abort' and 'pivot' say that the end was already asked for.
+        ready=mirror.get("ready") == "yes",
+    )
+
+
+def _host_devices(root: etree._Element) -> list[HostDevice]:
+    found = []
+    for element in root.iterfind("devices/hostdev[@mode='subsystem']"):
+        kind = element.get("type", "")
+        if kind in ("pci", "mdev"):
+            found.append(HostDevice(kind, _host_address(element), _plain(element)))
+    for element in root.iterfind("devices/interface[@type='hostdev']"):
+        address = _attribute(element, "mac", "address") or _host_address(element)
+        found.append(HostDevice("sriov", address.lower(), _plain(element)))
+    return found
+
+
+def _host_address(element: etree._Element) -> str:
+    address = element.find("source/address")
+    if address is None:
+        return ""
+    if address.get("uuid"):
+        return str(address.get("uuid"))
+    parts = (address.get(key, "0x0") for key in ("domain", "bus", "slot", "function"))
+    domain, bus, slot, function = (int(part, 0) for part in parts)
+    return f"{domain:04x}:{bus:02x}:{slot:02x}.{function:x}"
+
+
+def _plain(element: etree._Element) -> str:
+    """The element without what libvirt gives anew at each attach."""
+    copy = etree.fromstring(etree.tostring(element, with_tail=False))
+    for child in copy.findall("alias"):
+        copy.remove(child)
+    return str(etree.tostring(copy, encoding="unicode"))
+
+
+def _agent_channel(root: etree._Element) -> str | None:
+    for element in root.iterfind("devices/channel"):
+        if _attribute(element, "target", "name") == AGENT_CHANNEL:
+            return _attribute(element, "target", "state") or "defined"
+    return None

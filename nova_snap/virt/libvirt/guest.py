@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The only calls that are ever made to a libvirt domain."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import libvirt
+from oslo_log import log as logging
+
+from nova_snap import exception
+from nova_snap.compute import power_state
+from nova_snap.virt.libvirt import domain_xml
+
+if TYPE_CHECKING:
+    from nova_snap.virt.libvirt.host import Host
+
+LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+POWER_STATES: Final = {
+    libvirt.VIR_DOMAIN_NOSTATE: power_state.NOSTATE,
+    libvirt.VIR_DOMAIN_RUNNING: power_state.RUNNING,
+    # A guest that waits for its own I/O runs, in a user's eyes.
+    libvirt.VIR_DOMAIN_BLOCKED: power_state.RUNNING,
+    libvirt.VIR_DOMAIN_PAUSED: power_state.PAUSED,
+    libvirt.VIR_DOMAIN_SHUTDOWN: power_state.SHUTDOWN,
+    libvirt.VIR_DOMAIN_SHUTOFF: power_state.SHUTDOWN,
+    libvirt.VIR_DOMAIN_CRASHED: power_state.CRASHED,
+    libvirt.VIR_DOMAIN_PMSUSPENDED: power_state.SUSPENDED,
+}
+
+JOB_KINDS: Final = {
+    libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_PULL: "pull",
+    libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COPY: "copy",
+    libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COMMIT: "commit",
+    libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT: "active commit",
+    libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP: "backup",
+}
+
+# What fsFreeze and fsThaw may take beyond the agent's own answer: libvirt first synchronises with
+# the agent, which it bounds by itself.
+_AGENT_MARGIN = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockJob:
+    """:ivar kind: a value of :data:`JOB_KINDS`.
+
+    :ivar current: how far it is, in a unit of the hypervisor's own, out of ``end``. That both are
+        equal does not mean that the job is done: it may not have begun to count.
+    """
+
+    kind: str
+    current: int
+    end: int
+
+
+class Guest:
+    """A domain.
+
+    Each method is one libvirt call (see :meth:`nova_snap.virt.libvirt.host.Host.call` for how it
+    is bound and what it raises). The connection may be lost and opened again between two of them.
+    """
+
+    def __init__(self, host: Host, domain: Any, name: str, uuid: str) -> None:
+        self._host = host
+        self._domain = domain
+        self.name = name
+        self.uuid = uuid
+
+    def __repr__(self) -> str:
+        return f"<Guest {self.name} {self.uuid}>"
+
+    def _call(
+        self,
+        operation: str,
+        function: Callable[[Any], T],
+        seconds: float | None = None,
+        give_up: Callable[[], None] | None = None,
+        grace: float = 0.0,
+    ) -> T:
+        connection = self._host.connection()
+        if self._domain.connect() is not connection:
+            # The connection that the domain came from is gone, and the domain with it.
+            self._domain = self._host.lookup("lookupByUUIDString", self.uuid)
+        domain = self._domain
+        return self._host.call(
+            operation, self.name, lambda: function(domain), seconds, give_up, grace
+        )
+
+    @property
+    def patience(self) -> float:
+        """Seconds for which an operation that must not fail is worth trying again."""
+        return float(self._host.operation_timeout)
+
+    # -- what it is ---------------------------------------------------------------------------
+
+    def power_state(self) -> int:
+        """A number of :mod:`nova_snap.compute.power_state`."""
+        state: int = self._call("state", lambda dom: dom.state()[0])
+        return POWER_STATES.get(state, power_state.NOSTATE)
+
+    def is_active(self) -> bool:
+        """A hypervisor process runs for it: its disks are in use."""
+        return bool(self._call("isActive", lambda dom: dom.isActive()))
+
+    def is_persistent(self) -> bool:
+        return bool(self._call("isPersistent", lambda dom: dom.isPersistent()))
+
+    def has_managed_save(self) -> bool:
+        """Its memory is saved on disk, to be restored at the next start."""
+        return bool(self._call("hasManagedSaveImage", lambda dom: dom.hasManagedSaveImage(0)))
+
+    def xml(self) -> str:
+        """The XML of what runs, or of what would be started."""
+        xml: str = self._call("XMLDesc", lambda dom: dom.XMLDesc(0))
+        return xml
+
+    def persistent_xml(self) -> str:
+        """The XML to define this domain again from, secrets included."""
+        flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+        xml: str = self._call("XMLDesc", lambda dom: dom.XMLDesc(flags))
+        return xml
+
+    def describe(self) -> domain_xml.Domain:
+        """:raises nova_snap.exception.InvalidDomain: if its XML makes no sense."""
+        return domain_xml.parse(self.xml(), self.name)
+
+    def disk_capacity(self, target: str) -> int:
+        """Bytes that the guest sees of a disk, such as ``vda``."""
+        capacity: int = self._call("blockInfo", lambda dom: dom.blockInfo(target, 0)[0])
+        return capacity
+
+    # -- its block jobs -----------------------------------------------------------------------
+
+    def block_job(self, target: str) -> BlockJob | None:
+        """The job that is active on a disk, if there is one."""
+        info = self._call("blockJobInfo", lambda dom: dom.blockJobInfo(target, 0))
+        if not info:
+            return None
+        kind = JOB_KINDS.get(info["type"], f"type {info['type']}")
+        return BlockJob(kind=kind, current=info["cur"], end=info["end"])
+
+    def start_copy(self, target: str, destination_xml: str) -> None:
+        """Start a shallow copy into a file that exists, while the domain is persistent.
+
+        :param destination_xml: a ``<disk>`` with format and backing chain.
+        """
+        flags = (
+            libvirt.VIR_DOMAIN_BLOCK_COPY_SHALLOW
+            | libvirt.VIR_DOMAIN_BLOCK_COPY_REUSE_EXT
+            | libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB
+        )
+        self._call("blockCopy", lambda dom: dom.blockCopy(target, destination_xml, None, flags))
+
+    def start_rebase_copy(self, target: str, destination: str) -> None:
+        """Start the same copy on a libvirt without transient jobs.
+
+        The domain must be transient, and the destination has the disk's own format.
+        """
+        flags = (
+            libvirt.VIR_DOMAIN_BLOCK_REBASE_COPY
+            | libvirt.VIR_DOMAIN_BLOCK_REBASE_REUSE_EXT
+            | libvirt.VIR_DOMAIN_BLOCK_REBASE_SHALLOW
+        )
+        self._call("blockRebase", lambda dom: dom.blockRebase(target, destination, 0, flags))
+
+    def abort_block_job(self, target: str) -> None:
+        """End the job, and return when it has ended.
+
+        A copy that was ready leaves its destination as the disk was at that moment.
+        """
+        self._call("blockJobAbort", lambda dom: dom.blockJobAbort(target, 0))
+
+    # -- its agent ----------------------------------------------------------------------------
+
+    def set_agent_timeout(self, seconds: int | None) -> None:
+        """Bound libvirt's own wait for the agent; ``None`` is libvirt's default, no bound."""
+        value = libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK if seconds is None else seconds
+        self._call("agentSetResponseTimeout", lambda dom: dom.agentSetResponseTimeout(value, 0))
+
+    def freeze(self, seconds: float) -> int:
+        """Freeze all the guest's file systems.
+
+        :param seconds: how long the agent may take.
+        :returns: how many were frozen.
+        :raises nova_snap.exception.AgentError: also when no answer came in time; the guest may
+            be frozen all the same.
+        """
+        return self._agent_call("freeze", "fsFreeze", lambda dom: dom.fsFreeze(None, 0), seconds)
+
+    def thaw(self, seconds: float) -> int:
+        """Thaw all the guest's file systems; harmless for a guest that is not frozen.
+
+        :param seconds: how long the agent may take.
+        :returns: how many were thawed.
+        :raises nova_snap.exception.AgentError: also when no answer came in time.
+        """
+        return self._agent_call("thaw", "fsThaw", lambda dom: dom.fsThaw(None, 0), seconds)
+
+    def _agent_call(
+        self, verb: str, operation: str, function: Callable[[Any], int], seconds: float
+    ) -> int:
+        try:
+            return self._call(operation, function, seconds + _AGENT_MARGIN)
+        except (exception.LibvirtOperationFailed, exception.WaitTimeout) as exc:
+            reason = getattr(exc, "reason", str(exc))
+            raise exception.AgentError(domain=self.name, operation=verb, reason=reason) from exc
+
+    # -- its life -----------------------------------------------------------------------------
+
+    def managed_save(self, seconds: float) -> None:
+        """Save the memory to disk and stop; a save that takes too long is aborted.
+
+        :raises nova_snap.exception.WaitTimeout: if it was aborted; the guest goes on then.
+        """
+        self._call(
+            "managedSave",
+            lambda dom: dom.managedSave(0),
+            seconds,
+            give_up=self._abort_job,
+            grace=self.patience,
+        )
+
+    def _abort_job(self) -> None:
+        self._call("abortJob", lambda dom: dom.abortJob())
+
+    def launch(self, paused: bool, seconds: float) -> None:
+        """Start it, from its saved memory if there is any."""
+        flags = libvirt.VIR_DOMAIN_START_PAUSED if paused else 0
+        self._call("createWithFlags", lambda dom: dom.createWithFlags(flags), seconds)
+
+    def suspend(self) -> None:
+        """Pause it."""
+        self._call("suspend", lambda dom: dom.suspend())
+
+    def resume(self) -> None:
+        """Let it run on from a pause."""
+        self._call("resume", lambda dom: dom.resume())
+
+    def undefine_keeping_state(self, keep_nvram: bool, keep_tpm: bool) -> None:
+        """Make a running domain transient.
+
+        Its UEFI variables and its TPM's state stay where they are, for the definition that
+        follows. Flags that would also remove a saved memory, snapshots or checkpoints are not
+        given: libvirt asks for them only when a domain that does not run is undefined, and then
+        refusing is right.
+        """
+        flags = 0
+        if keep_nvram:
+            flags |= libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
+        if keep_tpm:
+            flags |= libvirt.VIR_DOMAIN_UNDEFINE_KEEP_TPM
+        self._call("undefineFlags", lambda dom: dom.undefineFlags(flags))
+
+    def autostart(self) -> bool:
+        return bool(self._call("autostart", lambda dom: dom.autostart()))
+
+    def set_autostart(self, value: bool) -> None:
+        self._call("setAutostart", lambda dom: dom.setAutostart(int(value)))
+
+    # -- its devices --------------------------------------------------------------------------
+
+    def detach_device(self, xml: str) -> None:
+        """Ask the running guest to let go of a device. It may take its time to do so."""
+        flags = libvirt.VIR_DOMAIN_AFFECT_LIVE
+        self._call("detachDeviceFlags", lambda dom: dom.detachDeviceFlags(xml, flags))
+
+    def attach_device(self, xml: str) -> None:
+        """Give the running guest a device."""
+        flags = libvirt.VIR_DOMAIN_AFFECT_LIVE
+        self._call("attachDeviceFlags", lambda dom: dom.attachDeviceFlags(xml, flags))

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The element by which Nova tells, in a domain's XML, what instance the domain is.
+
+Nova writes ``<nova:instance>`` into ``<metadata>``: since 2014 in the namespace that ends in 1.0,
+later in the one that ends in 1.1, with more in it each time. Whatever of it is missing is
+``None`` here.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Final
+
+from lxml import etree
+
+NAMESPACES: Final = (
+    "http://openstack.org/xmlns/libvirt/nova/1.1",
+    "http://openstack.org/xmlns/libvirt/nova/1.0",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class NovaMetadata:
+    """:ivar created_at: as Nova writes it, ``YYYY-MM-DD hh:mm:ss`` in UTC.
+
+    :ivar image_ref: uuid of the image that the root disk was made from.
+    """
+
+    display_name: str | None = None
+    created_at: str | None = None
+    project_id: str | None = None
+    project_name: str | None = None
+    user_id: str | None = None
+    user_name: str | None = None
+    image_ref: str | None = None
+    flavor_name: str | None = None
+    memory_mb: int | None = None
+    vcpus: int | None = None
+    root_gb: int | None = None
+    ephemeral_gb: int | None = None
+    swap_mb: int | None = None
+    image_properties: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def parse(domain: etree._Element) -> NovaMetadata:
+    """:param domain: the ``<domain>`` element."""
+    for namespace in NAMESPACES:
+        instance = domain.find(f"metadata/{{{namespace}}}instance")
+        if instance is not None:
+            return _parse_instance(_Element(instance, namespace))
+    return NovaMetadata()
+
+
+class _Element:
+    """An element whose children are all of one namespace."""
+
+    def __init__(self, element: etree._Element, namespace: str) -> None:
+        self._element = element
+        self._namespaces = {"nova": namespace}
+
+    def find(self, path: str) -> etree._Element | None:
+        return self._element.find(path, self._namespaces)
+
+    def findall(self, path: str) -> list[etree._Element]:
+        return list(self._element.iterfind(path, self._namespaces))
+
+    def text(self, path: str) -> str | None:
+        return (self._element.findtext(path, None, self._namespaces) or "").strip() or None
+
+    def integer(self, path: str) -> int | None:
+        text = self.text(path)
+        return int(text) if text is not None and text.isascii() and text.isdigit() else None
+
+    def attribute(self, path: str, name: str) -> str | None:
+        element = self.find(path)
+        return None if element is None else (element.get(name) or None)
+
+
+def _parse_instance(nova: _Element) -> NovaMetadata:
+    root_type = nova.attribute("nova:root", "type")
+    return NovaMetadata(
+        display_name=nova.text("nova:name"),
+        created_at=nova.text("nova:creationTime"),
+        project_id=nova.attribute("nova:owner/nova:project", "uuid"),
+        project_name=nova.text("nova:owner/nova:project"),
+        user_id=nova.attribute("nova:owner/nova:user", "uuid"),
+        user_name=nova.text("nova:owner/nova:user"),
+        image_ref=nova.attribute("nova:root", "uuid") if root_type == "image" else None,
+        flavor_name=nova.attribute("nova:flavor", "name"),
+        memory_mb=nova.integer("nova:flavor/nova:memory"),
+        vcpus=nova.integer("nova:flavor/nova:vcpus"),
+        root_gb=nova.integer("nova:flavor/nova:disk"),
+        ephemeral_gb=nova.integer("nova:flavor/nova:ephemeral"),
+        swap_mb=nova.integer("nova:flavor/nova:swap"),
+        image_properties={
+            element.get("name", ""): (element.text or "").strip()
+            for element in nova.findall("nova:image/nova:properties/nova:property")
+            if element.get("name")
+        },
+    )

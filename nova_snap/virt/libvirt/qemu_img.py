@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every call to qemu-img: with explicit formats, with limits, with a bound on its time."""
+
+import dataclasses
+import json
+import os
+import subprocess
+from typing import Any, Final
+
+from oslo_concurrency import processutils
+from oslo_config import cfg
+from oslo_log import log as logging
+from oslo_utils import units
+
+from nova_snap import exception
+from nova_snap.virt.libvirt import chain as chains
+
+LOG = logging.getLogger(__name__)
+
+OUTPUT_FORMATS: Final = ("raw", "qcow2", "vmdk", "vdi")
+
+# Reading a header takes milliseconds: whatever takes longer is a header made to hurt.
+HEADER_SECONDS: Final = 30
+HEADER_LIMITS: Final = processutils.ProcessLimits(
+    cpu_time=HEADER_SECONDS, address_space=2 * units.Gi, core_file_size=0
+)
+# Copying is bounded by the clock; the memory that it takes does not depend on the disk's size.
+COPY_LIMITS: Final = processutils.ProcessLimits(address_space=8 * units.Gi, core_file_size=0)
+
+_MAX_STDERR = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageInfo:
+    """:ivar virtual_size: bytes that a guest sees.
+
+    :ivar disk_size: bytes that the file takes on the host.
+    """
+
+    format: str
+    virtual_size: int
+    disk_size: int
+
+
+class QemuImg:
+    """The commands that snapshots need. Paths are absolute and may hold any character."""
+
+    def __init__(self, conf: cfg.ConfigOpts, program: str = "qemu-img") -> None:
+        self._conf = conf
+        self._program = program
+
+    def info(self, path: str, image_format: str, in_use: bool = False) -> ImageInfo:
+        """What an image is, taken for the format that is given.
+
+        :param in_use: a guest has it open; its size on the host is then only of that moment.
+        :raises nova_snap.exception.QemuImgFailed:
+        :raises nova_snap.exception.UnsafeDisk: if its header must not be followed.
+        """
+        arguments = ["--output=json"]
+        if in_use:
+            arguments.append("--force-share")
+        layers = chains.read_file(path, image_format)
+        output = self._run("info", *arguments, chains.filename(layers[:1]))
+        try:
+            found = json.loads(output)
+            return ImageInfo(
+                format=found["format"],
+                virtual_size=int(found["virtual-size"]),
+                disk_size=int(found["actual-size"]),
+            )
+        except (ValueError, KeyError, TypeError) as exc:
+            raise exception.QemuImgFailed(
+                command="info", exit_code=0, stderr=f"unusable answer: {exc!r}"
+            ) from exc
+
+    def create_overlay(self, path: str, backing: chains.Chain, virtual_size: int) -> None:
+        """Make an empty qcow2 file over a backing chain, or over nothing if that is empty.
+
+        :param virtual_size: in bytes.
+        :raises nova_snap.exception.QemuImgFailed:
+        """
+        arguments = ["-f", "qcow2"]
+        if backing:
+            # "unsafe" is: without opening the backing file, which this has no need to do.
+            arguments += ["-u", "-b", backing[0].path, "-F", backing[0].format]
+        self._run("create", "-q", *arguments, path, str(virtual_size))
+
+    def create_raw(self, path: str, virtual_size: int) -> None:
+        """Make an empty raw file that takes no space.
+
+        :param virtual_size: in bytes.
+        :raises nova_snap.exception.QemuImgFailed:
+        """
+        self._run("create", "-q", "-f", "raw", path, str(virtual_size))
+
+    def convert(
+        self, source: chains.Chain, target: str, out_format: str, compress: bool = False
+    ) -> None:
+        """Write what a guest sees of a disk into one flat file.
+
+        :param compress: for qcow2: compress each cluster with zlib.
+        :raises nova_snap.exception.QemuImgFailed: also when it takes longer than
+            ``[libvirt] qemu_img_timeout``.
+        """
+        if out_format not in OUTPUT_FORMATS:
+            raise ValueError(f"{out_format!r} is none of {OUTPUT_FORMATS}")
+        arguments = ["-O", out_format]
+        if compress and out_format == "qcow2":
+            arguments.append("-c")
+        self._run(
+            "convert",
+            *arguments,
+            chains.filename(source),
+            target,
+            seconds=self._conf.libvirt.qemu_img_timeout,
+            limits=COPY_LIMITS,
+        )
+
+    def _run(
+        self,
+        command: str,
+        *arguments: str,
+        seconds: int = HEADER_SECONDS,
+        limits: processutils.ProcessLimits = HEADER_LIMITS,
+    ) -> str:
+        started: list[subprocess.Popen[Any]] = []
+        try:
+            stdout, _stderr = processutils.execute(
+                self._program,
+                command,
+                *arguments,
+                prlimit=limits,
+                timeout=seconds,
+                on_execute=started.append,
+                env_variables={**os.environ, "LC_ALL": "C"},
+            )
+        except subprocess.TimeoutExpired as exc:
+            raise exception.QemuImgFailed(
+                command=command, exit_code=None, stderr=f"stopped after {seconds} s"
+            ) from exc
+        except processutils.ProcessExecutionError as exc:
+            raise exception.QemuImgFailed(
+                command=command,
+                exit_code=exc.exit_code,
+                stderr=(exc.stderr or "").strip()[-_MAX_STDERR:],
+            ) from exc
+        except OSError as exc:
+            raise exception.QemuImgFailed(command=command, exit_code=None, stderr=str(exc)) from exc
+        finally:
+            # execute() leaves a late process running.
+            for process in started:
+                _stop(process)
+        return str(stdout)
+
+
+def _stop(process: subprocess.Popen[Any]) -> None:
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()

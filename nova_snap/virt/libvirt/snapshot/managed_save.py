@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest's memory is saved to disk, its disk is read, and the guest goes on as if nothing was.
+
+The guest is down for as long as the disk takes to be read. What its memory had not written to the
+disk yet is not in the image: the image is what a power failure would leave.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from oslo_config import cfg
+from oslo_log import log as logging
+
+from nova_snap import exception
+from nova_snap.compute import power_state
+from nova_snap.virt.libvirt import devices
+from nova_snap.virt.libvirt.domain_xml import HostDevice
+from nova_snap.virt.libvirt.guest import Guest
+from nova_snap.virt.libvirt.snapshot.base import Extract, Request
+from nova_snap.virt.libvirt.snapshot.workdir import WorkDir
+
+LOG = logging.getLogger(__name__)
+
+_RESTORE_PAUSE: Final = 1.0
+
+
+class ManagedSave:
+    """For guests that run or are paused. Never for containers, which libvirt cannot save."""
+
+    def __init__(self, conf: cfg.ConfigOpts) -> None:
+        self._conf = conf
+
+    def take(self, request: Request) -> Extract:
+        """:raises nova_snap.exception.DeviceError: if the guest keeps a device of the host.
+
+        :raises nova_snap.exception.WaitTimeout: if saving takes too long.
+        """
+        with self._saved(request):
+            request.begin()
+            target = request.workdir.file("image")
+            request.backend.snapshot_extract(target, request.image_format)
+        return Extract(target)
+
+    @contextlib.contextmanager
+    def _saved(self, request: Request) -> Iterator[None]:
+        guest, workdir = request.guest, request.workdir
+        seconds: int = self._conf.libvirt.managed_save_timeout
+        try:
+            self._detach_pci_devices(request)
+            self._detach_sriov_ports(request)
+            workdir.note(saving=True)
+            guest.managed_save(seconds)
+            LOG.info("Guest %s is saved while its disk is read", guest.name)
+            yield
+        finally:
+            put_back(guest, workdir, seconds)
+
+    def _detach_pci_devices(self, request: Request) -> None:
+        self._detach(request, devices.pci_devices(request.domain))
+
+    def _detach_sriov_ports(self, request: Request) -> None:
+        self._detach(request, devices.sriov_ports(request.domain))
+
+    def _detach(self, request: Request, wanted: Sequence[HostDevice]) -> None:
+        for device in wanted:
+            noted = (device.kind, device.address, device.xml)
+            detached = (*request.workdir.journal.detached, noted)
+            request.workdir.note(detached=detached)
+            devices.detach(request.guest, device, self._conf.libvirt.operation_timeout)
+
+
+def put_back(guest: Guest, workdir: WorkDir, seconds: float) -> None:
+    """Make the guest what the journal says that it was: running or paused, with its devices.
+
+    :param seconds: how long restoring the memory may take.
+    :raises nova_snap.exception.NovaSnapError: if the guest could not be started.
+    """
+    journal = workdir.journal
+    if journal.saving:
+        _create_domain(guest, paused=journal.power_state == power_state.PAUSED, seconds=seconds)
+        workdir.note(saving=False)
+    if journal.detached:
+        _attach_pci_devices(guest, journal.detached)
+        _attach_sriov_ports(guest, journal.detached)
+        workdir.note(detached=())
+
+
+def _create_domain(guest: Guest, paused: bool, seconds: float) -> None:
+    """Restore a saved guest; one that was not saved after all is left running or paused."""
+    deadline = time.monotonic() + guest.patience
+    pause = threading.Event()
+    while True:
+        try:
+            _restore(guest, paused, seconds)
+            return
+        except exception.DomainNotFound:
+            LOG.error("Guest %s is not defined any more: it is not restored", guest.name)
+            return
+        except exception.HypervisorError as exc:
+            if time.monotonic() >= deadline:
+                LOG.error(
+                    "Guest %s could not be restored and is DOWN. Its memory is kept: start it "
+                    "with: virsh start %s. The last error: %s",
+                    guest.name, guest.name, exc,
+                )  # fmt: skip
+                raise
+            LOG.warning("Restoring guest %s is tried again: %s", guest.name, exc)
+        pause.wait(_RESTORE_PAUSE)
+
+
+def _restore(guest: Guest, paused: bool, seconds: float) -> None:
+    if guest.is_active():
+        # libvirt pauses a guest while it saves it, and a save that failed may leave it so.
+        if not paused and guest.power_state() == power_state.PAUSED:
+            guest.resume()
+    elif guest.has_managed_save():
+        guest.launch(paused, seconds)
+        LOG.info("Guest %s is %s again", guest.name, "paused" if paused else "running")
+    else:
+        LOG.warning("Guest %s was shut off meanwhile, and stays so", guest.name)
+
+
+def _attach_pci_devices(guest: Guest, detached: Sequence[Sequence[str]]) -> None:
+    devices.attach(guest, [HostDevice(*noted) for noted in detached if noted[0] != "sriov"])
+
+
+def _attach_sriov_ports(guest: Guest, detached: Sequence[Sequence[str]]) -> None:
+    devices.attach(guest, [HostDevice(*noted) for noted in detached if noted[0] == "sriov"])

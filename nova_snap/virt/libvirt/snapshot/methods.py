@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which method takes a snapshot: a table of rules, of which the first that applies decides."""
+
+import dataclasses
+import enum
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from nova_snap import exception
+from nova_snap.compute import power_state
+from nova_snap.virt.libvirt import domain_xml, imagebackend
+from nova_snap.virt.libvirt.capabilities import (
+    MIN_LIBVIRT_LIVESNAPSHOT_VERSION,
+    MIN_QEMU_LIVESNAPSHOT_VERSION,
+    Capabilities,
+    version_text,
+)
+
+
+class Method(enum.StrEnum):
+    """The methods that there are."""
+
+    OFFLINE = "offline"
+    """No hypervisor process has the disk open: it is read where it lies."""
+
+    MIRROR = "mirror"
+    """A block copy of the disk of a guest that runs or is paused; the image is of its end."""
+
+    MANAGED_SAVE = "managed_save"
+    """The guest's memory is saved, its disk is read, and it is restored as it was."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GuestFacts:
+    """:ivar power_state: a number of :mod:`nova_snap.compute.power_state`.
+
+    :ivar active: a hypervisor process runs for it.
+    :ivar has_managed_save: it is suspended to disk.
+    :ivar virt_type: of its domain, such as ``kvm``.
+    :ivar quiesce_required: its image says ``os_require_quiesce``.
+    """
+
+    power_state: int
+    active: bool
+    virt_type: str
+    has_managed_save: bool = False
+    quiesce_required: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """:ivar reason: why this one, in words, for the log and for the record of the action."""
+
+    method: Method
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Case:
+    capabilities: Capabilities
+    config: str
+    guest: GuestFacts
+    disk: domain_xml.Disk
+
+    @property
+    def is_container(self) -> bool:
+        return self.guest.virt_type == "lxc"
+
+    @property
+    def is_savable(self) -> bool:
+        """It can be saved and restored as it was."""
+        return self.guest.power_state in (power_state.RUNNING, power_state.PAUSED)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rule:
+    """:ivar method: ``None`` where no method can do it, for the reason given."""
+
+    applies: Callable[[_Case], bool]
+    method: Method | None
+    reason: str
+
+
+_RULES: Final[Sequence[_Rule]] = (
+    _Rule(
+        lambda case: not imagebackend.is_supported(case.disk),
+        None,
+        "no image backend reads a disk of format {case.disk.format} in a {case.disk.source_type}",
+    ),
+    _Rule(
+        lambda case: not case.guest.active and case.guest.has_managed_save,
+        Method.OFFLINE,
+        "the guest is suspended to disk: its disk is read where it lies, its memory stays saved",
+    ),
+    _Rule(
+        lambda case: not case.guest.active,
+        Method.OFFLINE,
+        "the guest is shut off: its disk is read where it lies",
+    ),
+    # A container's file system is mounted in the host's own kernel. libvirt can neither save a
+    # container nor copy its disk, and what the file holds while it is mounted is not even what a
+    # power failure would leave: pages that are not written yet are missing in any order.
+    _Rule(
+        lambda case: case.is_container,
+        None,
+        "a container that runs can be neither copied nor saved; stop it first",
+    ),
+    _Rule(
+        lambda case: case.guest.power_state == power_state.SHUTDOWN,
+        None,
+        "the guest is about to shut down; try again when it is shut off",
+    ),
+    _Rule(
+        lambda case: case.config == Method.MANAGED_SAVE and case.guest.quiesce_required,
+        None,
+        "its image requires a quiesce, which managed_save cannot do; "
+        "set [libvirt] snapshot_method = auto",
+    ),
+    _Rule(
+        lambda case: case.config == Method.MANAGED_SAVE and case.is_savable,
+        Method.MANAGED_SAVE,
+        "[libvirt] snapshot_method asks for it",
+    ),
+    _Rule(
+        lambda case: case.config == Method.MANAGED_SAVE,
+        None,
+        "a guest that is {state} cannot be saved and restored as it was",
+    ),
+    _Rule(
+        lambda case: case.config == Method.MIRROR and case.capabilities.can_block_copy,
+        Method.MIRROR,
+        "[libvirt] snapshot_method asks for it",
+    ),
+    _Rule(
+        lambda case: case.capabilities.can_block_copy,
+        Method.MIRROR,
+        "the guest is {state} and its disk can be copied meanwhile",
+    ),
+    _Rule(
+        lambda case: case.config == Method.MIRROR,
+        None,
+        "[libvirt] snapshot_method asks for mirror, but {versions}",
+    ),
+    _Rule(
+        lambda case: case.guest.quiesce_required,
+        None,
+        "its image requires a quiesce, which needs mirror, but {versions}",
+    ),
+    _Rule(
+        lambda case: case.is_savable,
+        Method.MANAGED_SAVE,
+        "{versions}",
+    ),
+)
+
+
+def choose_method(
+    capabilities: Capabilities, config: str, guest: GuestFacts, disk: domain_xml.Disk
+) -> Choice:
+    """Choose how to take a snapshot. Asks nobody and changes nothing.
+
+    :param config: ``[libvirt] snapshot_method``.
+    :param disk: the root disk.
+    :raises nova_snap.exception.SnapshotMethodUnavailable: if no method can do it.
+    """
+    case = _Case(capabilities, config, guest, disk)
+    for rule in _RULES:
+        if rule.applies(case):
+            reason = rule.reason.format(case=case, state=_state(guest), versions=_versions(case))
+            if rule.method is None:
+                break
+            return Choice(rule.method, reason)
+    else:
+        reason = f"none is known for a guest that is {_state(guest)}"
+    raise exception.SnapshotMethodUnavailable(method=config, reason=reason)
+
+
+def _state(guest: GuestFacts) -> str:
+    return power_state.NAMES.get(guest.power_state, f"in state {guest.power_state}")
+
+
+def _versions(case: _Case) -> str:
+    found = case.capabilities
+    needed = (
+        f"QEMU {version_text(MIN_QEMU_LIVESNAPSHOT_VERSION)} "
+        f"and libvirt {version_text(MIN_LIBVIRT_LIVESNAPSHOT_VERSION)}"
+    )
+    present = (
+        f"{found.hypervisor} {version_text(found.hypervisor_version)} "
+        f"with libvirt {version_text(found.libvirt_version)}"
+    )
+    return f"a block copy needs {needed}, and this is {present}"

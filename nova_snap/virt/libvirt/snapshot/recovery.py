@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a snapshot left behind that its process did not live to end is put right."""
+
+import os
+from collections.abc import Callable
+
+from oslo_config import cfg
+from oslo_log import log as logging
+
+from nova_snap import exception
+from nova_snap.virt.libvirt import quiesce
+from nova_snap.virt.libvirt.guest import Guest
+from nova_snap.virt.libvirt.host import Host
+from nova_snap.virt.libvirt.snapshot import copy_job, managed_save, workdir
+from nova_snap.virt.libvirt.snapshot.workdir import WorkDir
+
+LOG = logging.getLogger(__name__)
+
+
+class Recovery:
+    """Puts guests right and removes leftovers. A step that fails does not keep the others from
+    being tried, and the directory stays for the next start."""
+
+    def __init__(self, conf: cfg.ConfigOpts, host: Host) -> None:
+        self._conf = conf
+        self._host = host
+
+    def recover(self, instance_uuid: str | None = None) -> None:
+        """Recover every snapshot that was cut off.
+
+        :param instance_uuid: only those of this instance.
+        """
+        parent: str = self._conf.libvirt.snapshots_directory
+        for found in workdir.abandoned(parent, instance_uuid):
+            LOG.warning(
+                "A snapshot of instance %s by method %s was cut off; cleaning up after it",
+                found.journal.instance_uuid,
+                found.journal.method or "none yet",
+            )
+            if self._recover(found):
+                found.remove()
+            else:
+                found.let_go()
+
+    def end_stray_copy(self, guest: Guest) -> None:
+        """End a copy into our directory of which there is no journal any more."""
+        if not guest.is_active():
+            return
+        disk = guest.describe().root_disk()
+        parent = os.path.join(self._conf.libvirt.snapshots_directory, "")
+        mirror = disk.mirror
+        if mirror is not None and mirror.job == "copy" and (mirror.path or "").startswith(parent):
+            LOG.warning("Ending a stray block copy of guest %s into %s", guest.name, mirror.path)
+            copy_job.end_copy(guest, disk.target)
+
+    def _recover(self, found: WorkDir) -> bool:
+        journal = found.journal
+        if not journal.domain:
+            return True
+        # First of all: everything else needs the domain, and libvirt forgets it when it stops.
+        done = self._try(found, self._define)
+        try:
+            guest = self._host.get_guest(journal.domain)
+        except exception.DomainNotFound:
+            return done
+        except exception.NovaSnapError as exc:
+            LOG.error("Domain %s cannot be put right now: %s", journal.domain, exc)
+            return False
+        steps: tuple[Callable[[WorkDir], None], ...] = (
+            lambda found: self._thaw(guest, found),
+            lambda found: self._end_copy(guest, found),
+            lambda found: managed_save.put_back(
+                guest, found, self._conf.libvirt.managed_save_timeout
+            ),
+        )
+        return all([done, *(self._try(found, step) for step in steps)])
+
+    def _try(self, found: WorkDir, step: Callable[[WorkDir], None]) -> bool:
+        try:
+            step(found)
+        except (exception.NovaSnapError, OSError):
+            LOG.exception("Domain %s is not put right yet", found.journal.domain)
+            return False
+        return True
+
+    def _define(self, found: WorkDir) -> None:
+        journal = found.journal
+        if journal.undefined_xml is None:
+            return
+        copy_job.define_again(self._host, journal.domain, journal.undefined_xml, journal.autostart)
+        found.note(undefined_xml=None)
+
+    def _thaw(self, guest: Guest, found: WorkDir) -> None:
+        if found.journal.frozen and guest.is_active():
+            quiescer = quiesce.Quiescer(self._conf, self._host.capabilities())
+            quiescer.thaw(guest, certainly_frozen=False)
+            found.note(frozen=False)
+
+    def _end_copy(self, guest: Guest, found: WorkDir) -> None:
+        journal = found.journal
+        if not journal.disk or not guest.is_active():
+            return
+        mirror = guest.describe().disk(journal.disk).mirror
+        if mirror is not None and mirror.path == found.file("delta"):
+            copy_job.end_copy(guest, journal.disk)

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The directory of one snapshot: its temporary files, and a journal of what it did to the guest.
+
+The journal is for the case that this process does not live to clean up after itself. As long as
+it lives it holds a lock on the directory, so that whoever finds a directory can tell a snapshot
+that runs from one that was cut off.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from oslo_log import log as logging
+
+LOG = logging.getLogger(__name__)
+
+_JOURNAL: Final = "journal.json"
+_LOCK: Final = "lock"
+
+# The hypervisor runs as another user and has to reach the one file that it writes, by its name;
+# it has no need to list the directory.
+_MODE: Final = 0o711
+
+
+@dataclasses.dataclass(frozen=True)
+class Journal:
+    """What has to be put right if nobody else does. Each fact is written *before* it is true.
+
+    :ivar domain: the domain's name.
+    :ivar method: the snapshot method's name.
+    :ivar disk: target of the disk, such as ``vda``.
+    :ivar power_state: of the guest when the snapshot began.
+    :ivar saving: the guest's memory is being saved, or is saved, by us and not by a user.
+    :ivar frozen: the guest's file systems may be frozen.
+    :ivar undefined_xml: the domain is transient and has to be defined again from this.
+    :ivar autostart: of the domain, which is lost with its definition.
+    :ivar detached: devices taken from the guest: kind, address and XML of each.
+    """
+
+    instance_uuid: str
+    domain: str = ""
+    method: str = ""
+    disk: str = ""
+    power_state: int | None = None
+    saving: bool = False
+    frozen: bool = False
+    undefined_xml: str | None = None
+    autostart: bool = False
+    detached: Sequence[Sequence[str]] = ()
+
+
+class WorkDir:
+    """A snapshot's directory. Only :func:`create` and :func:`abandoned` make one."""
+
+    def __init__(self, path: str, lock: int, journal: Journal) -> None:
+        """:param lock: file descriptor that holds the lock; closed by :meth:`remove`."""
+        self.path = path
+        self._lock = lock
+        self.journal = journal
+
+    def file(self, name: str) -> str:
+        """Path of a file in the directory."""
+        return os.path.join(self.path, name)
+
+    def note(self, **facts: Any) -> None:
+        """Change the journal, on disk before this returns."""
+        self.journal = dataclasses.replace(self.journal, **facts)
+        temporary = self.file(_JOURNAL + ".new")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(dataclasses.asdict(self.journal), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self.file(_JOURNAL))
+
+    def free_bytes(self) -> int:
+        """Room that is left in the file system."""
+        return shutil.disk_usage(self.path).free
+
+    def remove(self) -> None:
+        """Delete the directory and all that is in it. Never raises."""
+        try:
+            shutil.rmtree(self.path)
+        except OSError:
+            LOG.exception("Temporary directory %s could not be removed", self.path)
+        os.close(self._lock)
+
+    def let_go(self) -> None:
+        """Leave the directory to whoever finds it next."""
+        os.close(self._lock)
+
+
+def create(parent: str, instance_uuid: str) -> WorkDir:
+    """Make the directory of a new snapshot.
+
+    :param parent: made if it does not exist.
+    :raises OSError: if it cannot be made.
+    """
+    os.makedirs(parent, mode=_MODE, exist_ok=True)
+    path = tempfile.mkdtemp(prefix=f"{instance_uuid}-", dir=parent)
+    lock = _lock(path)
+    if lock is None:
+        raise OSError(f"{path} was locked by another process as it was made")
+    os.chmod(path, _MODE)
+    workdir = WorkDir(path, lock, Journal(instance_uuid))
+    workdir.note()
+    return workdir
+
+
+def abandoned(parent: str, instance_uuid: str | None = None) -> Iterator[WorkDir]:
+    """Directories whose snapshots were cut off, locked for the caller, who removes them.
+
+    :param instance_uuid: only the directories of this instance.
+    """
+    try:
+        names = sorted(os.listdir(parent))
+    except FileNotFoundError:
+        return
+    for name in names:
+        path = os.path.join(parent, name)
+        if not os.path.isdir(path) or os.path.islink(path):
+            continue
+        if instance_uuid is not None and not name.startswith(f"{instance_uuid}-"):
+            continue
+        journal = _read_journal(path)
+        if journal is None:
+            continue
+        lock = _lock(path)
+        if lock is not None:
+            yield WorkDir(path, lock, journal)
+
+
+def _lock(path: str) -> int | None:
+    """:returns: a descriptor that holds the lock, or ``None`` if somebody else has it."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(os.path.join(path, _LOCK), flags, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _read_journal(path: str) -> Journal | None:
+    """:returns: ``None`` for a directory that no snapshot made."""
+    try:
+        with open(os.path.join(path, _JOURNAL), encoding="utf-8") as file:
+            return Journal(**json.load(file))
+    except (OSError, ValueError, TypeError) as exc:
+        LOG.warning("%s is no snapshot's directory, and left alone: %s", path, exc)
+        return None
