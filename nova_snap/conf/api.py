@@ -4,6 +4,7 @@
 from typing import Any
 
 from oslo_config import cfg
+from oslo_middleware import cors
 
 GROUP = cfg.OptGroup("api", title="REST API")
 
@@ -60,8 +61,30 @@ stands before the API that does not send X-Forwarded-Proto and X-Forwarded-Host;
 ]
 
 
+def set_middleware_defaults() -> None:
+    """What a browser at another origin may send and read, once ``[cors] allowed_origin`` is set."""
+    cors.set_defaults(
+        allow_headers=[
+            "X-Auth-Token",
+            "X-Openstack-Request-Id",
+            "X-Project-Id",
+            "OpenStack-API-Version",
+            "X-OpenStack-Nova-API-Version",
+        ],
+        expose_headers=[
+            "X-Openstack-Request-Id",
+            "X-Compute-Request-Id",
+            "OpenStack-API-Version",
+            "X-OpenStack-Nova-API-Version",
+            "Location",
+        ],
+        allow_methods=["GET", "PUT", "POST", "DELETE", "PATCH"],
+    )
+
+
 def register_opts(conf: cfg.ConfigOpts) -> None:
     """Make the options of this group known to ``conf``."""
+    set_middleware_defaults()
     conf.register_group(GROUP)
     conf.register_opts(OPTS, group=GROUP)
 

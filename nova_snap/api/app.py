@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole WSGI application, assembled in code.
+
+From the outside in: request id, proxy headers, /healthcheck, CORS, faults, size limit,
+authentication, dispatcher.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import webob
+from oslo_config import cfg
+from oslo_middleware import cors, http_proxy_to_wsgi, request_id, sizelimit
+from oslo_middleware import healthcheck as oslo_healthcheck
+
+from nova_snap.api import auth, dispatcher, errors, servers, versions
+from nova_snap.api.auth import WSGIApplication
+from nova_snap.api.policies import Enforcer
+from nova_snap.api.wsgi import Request
+from nova_snap.compute.api import API
+from nova_snap.context import RequestContext
+from nova_snap.db.session import Database
+
+HEALTHCHECK_PATH = "/healthcheck"
+
+
+def build_app(conf: cfg.ConfigOpts, database: Database, compute_api: API) -> WSGIApplication:
+    """The API as a WSGI application.
+
+    :param conf: with the options of :mod:`nova_snap.conf`; those of oslo.middleware and of
+        oslo.policy are registered here.
+    :param compute_api: what carries out the requests.
+    """
+    enforcer = Enforcer(conf)
+    app: WSGIApplication = dispatcher.Dispatcher(
+        {
+            "versions": versions.Controller(conf),
+            "servers": servers.Controller(conf, compute_api, enforcer),
+        }
+    )
+    app = auth.middleware(conf, app, database, enforcer)
+    app = sizelimit.RequestBodySizeLimiter(app, conf)
+    app = Faults(app, conf)
+    app = cors.CORS(app, conf)
+    healthcheck = oslo_healthcheck.Healthcheck(_not_found, conf)
+    app = Mounts(app, {HEALTHCHECK_PATH: healthcheck})
+    app = http_proxy_to_wsgi.HTTPProxyToWSGI(app, conf)
+    return ComputeRequestId(app, conf)
+
+
+class ComputeRequestId(request_id.RequestId):
+    """Gives the request an id and tells the client; Nova's own older header has it too."""
+
+    compat_headers = ["x-compute-request-id"]  # noqa: RUF012 - as the base class declares it
+
+
+class Mounts:
+    """Applications that live at one path each, beside the main one."""
+
+    def __init__(self, main: WSGIApplication, mounts: dict[str, WSGIApplication]) -> None:
+        self._main = main
+        self._mounts = mounts
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        app = self._mounts.get(environ.get("PATH_INFO", ""), self._main)
+        return app(environ, start_response)
+
+
+class Faults:
+    """Gives whatever goes wrong in the middleware Nova's shape: the last net."""
+
+    def __init__(self, application: WSGIApplication, conf: cfg.ConfigOpts) -> None:
+        self._application = application
+        self._conf = conf
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        request = Request(environ)
+        # Until someone has said who he is, the log shall not name whom this thread served before.
+        RequestContext(request_id=request.request_id)
+        caught = None
+        try:
+            response = request.get_response(self._application)
+        except Exception as error:
+            caught = error
+        if caught is not None:
+            response = dispatcher.failure(request, caught)
+        if response.status_int == 413 and response.content_type != "application/json":
+            response = self._too_large()
+        answer: Iterable[bytes] = response(environ, start_response)
+        return answer
+
+    def _too_large(self) -> webob.Response:
+        limit = self._conf.oslo_middleware.max_request_body_size
+        return errors.fault(413, f"Request is too large: at most {limit} bytes are accepted.")
+
+
+def _not_found(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """What the health check shows to those whom it shall not answer."""
+    response = errors.response_for(errors.NoSuchResource(), None)
+    answer: Iterable[bytes] = response(environ, start_response)
+    return answer

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which path leads where, as data.
+
+A template's first part is the version; below ``/v2.1`` every path may have the project's id
+in front, as catalogs of old clouds give it: ``/v2.1/{project_id}/servers``.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import webob
+
+Handler = Callable[..., webob.Response]
+
+
+# template: {method: (controller, its method)}
+ROUTES: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
+    "/": {"GET": ("versions", "index")},
+    "/v2.1": {"GET": ("versions", "show")},
+    "/v2.1/": {"GET": ("versions", "show")},
+    "/v2.1/servers": {"GET": ("servers", "index")},
+    "/v2.1/servers/detail": {"GET": ("servers", "detail")},
+    "/v2.1/servers/{server_id}": {"GET": ("servers", "show")},
+    "/v2.1/servers/{server_id}/action": {"POST": ("servers", "action")},
+}
+
+# action's name in the body: (controller, its method)
+ACTIONS: Final[Mapping[str, tuple[str, str]]] = {
+    "createImage": ("servers", "_action_create_image"),
+}
+
+# Nobody needs to say who he is to see these.
+PUBLIC_PATHS: Final = frozenset({"/", "/v2.1", "/v2.1/"})
+
+# Microversions are of the API below a version, not of the list of versions.
+UNVERSIONED_PATHS: Final = frozenset({"/"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """Where a path leads.
+
+    :ivar template: the key in :data:`ROUTES`.
+    :ivar project_id: what the path has in front of the resource; ``None`` if it has nothing.
+    """
+
+    template: str
+    methods: Mapping[str, tuple[str, str]]
+    parameters: Mapping[str, str]
+    project_id: str | None
+
+
+def match(path: str) -> Match | None:
+    """The route of a path, not quoted; ``None`` if there is none."""
+    if path in ROUTES:
+        return Match(path, ROUTES[path], {}, None)
+    parts = path.split("/")
+    found = _match(parts, None)
+    # ["", "v2.1", project, resource, ...]
+    if found is None and len(parts) > 3 and parts[2]:
+        found = _match([*parts[:2], *parts[3:]], parts[2])
+    return found
+
+
+def _match(parts: list[str], project_id: str | None) -> Match | None:
+    for template, methods in ROUTES.items():
+        if template in PUBLIC_PATHS:
+            continue
+        parameters = _parameters(template.split("/"), parts)
+        if parameters is not None:
+            return Match(template, methods, parameters, project_id)
+    return None
+
+
+def _parameters(template: list[str], parts: list[str]) -> dict[str, str] | None:
+    """What the template's placeholders stand for; ``None`` if the path is another one."""
+    if len(template) != len(parts):
+        return None
+    found: dict[str, str] = {}
+    for expected, part in zip(template, parts, strict=True):
+        if expected.startswith("{") and part:
+            found[expected[1:-1]] = part
+        elif expected != part:
+            return None
+    return found
+
+
+def allowed_methods(methods: Mapping[str, Any]) -> set[str]:
+    """What may be said to a resource, with what every resource understands."""
+    return {*methods, "OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
