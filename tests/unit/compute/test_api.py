@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compute API: what a createImage does before a host is involved."""
+
+from typing import Any
+
+import pytest
+from oslo_config import cfg
+
+from nova_snap import exception
+from nova_snap.compute import api, task_states, vm_states
+from nova_snap.context import RequestContext
+from nova_snap.db.session import Database
+from nova_snap.objects.block_device import BlockDeviceMapping, BlockDeviceMappingList
+from nova_snap.objects.instance import Instance
+from nova_snap.objects.instance_action import InstanceAction
+from tests.fixtures.images import MemoryImages
+from tests.fixtures.service import PROJECT, make_context, make_instance
+
+DOWN = exception.ImageServiceUnavailable(endpoint="http://glance", reason="refused")
+
+
+class Casts:
+    """Takes the place of the messages: remembers them, or fails."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, str]] = []
+        self.fail: Exception | None = None
+        self.take_up = False
+
+    def snapshot_instance(self, ctxt: RequestContext, instance: Instance, image_id: str) -> None:
+        if self.take_up:
+            there = Instance.get_by_uuid(ctxt, instance.uuid)
+            there.task_state = task_states.IMAGE_SNAPSHOT
+            there.save(expected_task_state=[task_states.IMAGE_SNAPSHOT_PENDING])
+        if self.fail is not None:
+            raise self.fail
+        self.sent.append((instance.uuid, image_id))
+
+
+@pytest.fixture
+def images() -> MemoryImages:
+    return MemoryImages()
+
+
+@pytest.fixture
+def casts() -> Casts:
+    return Casts()
+
+
+@pytest.fixture
+def compute(conf: cfg.ConfigOpts, images: MemoryImages, casts: Casts) -> api.API:
+    return api.API(conf, images, casts)  # type: ignore[arg-type]
+
+
+def as_it_was(context: RequestContext, instance: Instance) -> bool:
+    now = Instance.get_by_uuid(context, instance.uuid)
+    return (now.task_state, now.snapshot_image_id) == (None, None)
+
+
+def test_a_snapshot_is_recorded_claimed_and_asked_for(
+    compute: api.API, context: RequestContext, images: MemoryImages, casts: Casts
+) -> None:
+    instance = make_instance(context)
+    image = compute.snapshot(context, instance, "snap", {"color": "red"})
+    record = images.records[image["id"]]
+    assert (record["name"], record["status"], record["color"], record["visibility"]) == (
+        "snap",
+        "queued",
+        "red",
+        "private",
+    )
+    now = Instance.get_by_uuid(context, instance.uuid)
+    assert now.task_state == task_states.IMAGE_SNAPSHOT_PENDING
+    assert now.snapshot_image_id == image["id"]
+    assert casts.sent == [(instance.uuid, image["id"])]
+    (action,) = InstanceAction.get_by_instance_uuid(context, instance.uuid)
+    assert (action.action, action.request_id, action.finish_time) == (
+        "createImage",
+        context.request_id,
+        None,
+    )
+
+
+@pytest.mark.parametrize("vm_state", vm_states.ALLOW_SNAPSHOT)
+def test_states_that_allow_it(
+    compute: api.API, context: RequestContext, casts: Casts, vm_state: str
+) -> None:
+    instance = make_instance(context, vm_state=vm_state)
+    compute.snapshot(context, instance, "snap")
+    assert len(casts.sent) == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        *(
+            pytest.param({"vm_state": state}, f"vm_state {state}", id=state)
+            for state in vm_states.ALL
+            if state not in vm_states.ALLOW_SNAPSHOT
+        ),
+        *(
+            pytest.param({"task_state": state}, f"task_state {state}", id=state)
+            for state in task_states.ALL
+        ),
+        pytest.param({"launched_at": None}, "launched_at None", id="never-launched"),
+    ],
+)
+def test_states_that_forbid_it(
+    compute: api.API,
+    context: RequestContext,
+    images: MemoryImages,
+    casts: Casts,
+    state: dict[str, Any],
+    said: str,
+) -> None:
+    instance = make_instance(context, **state)
+    with pytest.raises(exception.InstanceInvalidState) as caught:
+        compute.snapshot(context, instance, "snap")
+    assert str(caught.value) == (
+        f"Cannot 'createImage' instance {instance.uuid} while it is in {said}"
+    )
+    assert (images.records, casts.sent) == ({}, [])
+
+
+def test_the_loser_of_a_race_leaves_nothing(
+    compute: api.API, context: RequestContext, images: MemoryImages, casts: Casts
+) -> None:
+    """Both read the instance before either has claimed it."""
+    instance = make_instance(context)
+    late = Instance.get_by_uuid(context, instance.uuid)
+    image = compute.snapshot(context, instance, "first")
+    with pytest.raises(exception.InstanceInvalidState, match="image_snapshot_pending"):
+        compute.snapshot(context, late, "second")
+    assert images.records.keys() == {image["id"]}
+    assert len(casts.sent) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "error"),
+    [
+        ("create", DOWN),
+        ("create", exception.ImageForbidden(image_id=None, reason="no")),
+        ("add_member", DOWN),
+    ],
+)
+def test_an_image_service_that_fails_changes_nothing(
+    compute: api.API,
+    context: RequestContext,
+    database: Database,
+    images: MemoryImages,
+    casts: Casts,
+    method: str,
+    error: Exception,
+) -> None:
+    instance = make_instance(context)
+    images.fail[method] = error
+    admin = make_context(database, project_id="admins", is_admin=True)
+    with pytest.raises(type(error)):
+        compute.snapshot(admin, instance, "snap")
+    assert (images.records, casts.sent) == ({}, [])
+    assert as_it_was(context, instance)
+
+
+def test_a_message_that_is_not_taken_changes_nothing(
+    compute: api.API, context: RequestContext, images: MemoryImages, casts: Casts
+) -> None:
+    instance = make_instance(context)
+    casts.fail = exception.MessagingUnavailable(host="compute-1", reason="no queue")
+    with pytest.raises(exception.MessagingUnavailable):
+        compute.snapshot(context, instance, "snap")
+    assert images.records == {}
+    assert as_it_was(context, instance)
+    (action,) = InstanceAction.get_by_instance_uuid(context, instance.uuid)
+    assert action.message is not None
+    assert "no queue" in action.message
+
+
+def test_a_message_that_arrived_although_sending_failed_counts(
+    compute: api.API, context: RequestContext, images: MemoryImages, casts: Casts
+) -> None:
+    instance = make_instance(context)
+    casts.fail = exception.MessagingUnavailable(host="compute-1", reason="connection lost")
+    casts.take_up = True
+    image = compute.snapshot(context, instance, "snap")
+    assert image["id"] in images.records
+    now = Instance.get_by_uuid(context, instance.uuid)
+    assert now.task_state == task_states.IMAGE_SNAPSHOT
+
+
+def test_an_image_that_cannot_be_deleted_does_not_hide_the_reason(
+    compute: api.API,
+    context: RequestContext,
+    images: MemoryImages,
+    casts: Casts,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    instance = make_instance(context)
+    casts.fail = exception.MessagingUnavailable(host="compute-1", reason="no queue")
+    images.fail["delete"] = DOWN
+    with pytest.raises(exception.MessagingUnavailable):
+        compute.snapshot(context, instance, "snap")
+    (image_id,) = images.records
+    assert f"Image {image_id} is left behind" in caplog.text
+
+
+def test_an_admins_snapshot_is_shared_with_the_owner(
+    compute: api.API, context: RequestContext, database: Database, images: MemoryImages
+) -> None:
+    instance = make_instance(context)
+    admin = make_context(database, project_id="admins", is_admin=True)
+    image = compute.snapshot(admin, instance, "snap")
+    assert images.records[image["id"]]["visibility"] == "shared"
+    assert images.members == {image["id"]: [PROJECT]}
+
+
+@pytest.mark.parametrize(
+    ("mappings", "image_ref", "expected"),
+    [
+        pytest.param([("image", "local", 0)], "i", False, id="image"),
+        pytest.param([("volume", "volume", 0)], None, True, id="volume"),
+        pytest.param([("image", "volume", 0)], "i", True, id="volume-made-from-image"),
+        pytest.param([("image", "local", 0), ("volume", "volume", -1)], "i", False, id="data"),
+        pytest.param([("volume", "volume", None)], None, True, id="no-root-but-a-volume"),
+        pytest.param([], "i", False, id="no-disks"),
+    ],
+)
+def test_is_volume_backed_instance(
+    compute: api.API,
+    context: RequestContext,
+    mappings: list[tuple[str, str, int | None]],
+    image_ref: str | None,
+    expected: bool,
+) -> None:
+    instance = make_instance(context, image_ref=image_ref)
+    bdms = BlockDeviceMappingList(
+        [
+            BlockDeviceMapping(source, destination, boot_index=index)
+            for source, destination, index in mappings
+        ]
+    )
+    assert compute.is_volume_backed_instance(context, instance, bdms) is expected
+
+
+def test_a_volume_backed_instance_is_refused(compute: api.API, context: RequestContext) -> None:
+    instance = make_instance(context)
+    with pytest.raises(exception.VolumeBackedUnsupported, match=instance.uuid):
+        compute.snapshot_volume_backed(context, instance, "snap")

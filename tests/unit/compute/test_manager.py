@@ -1,0 +1,426 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compute manager, with the fake driver and an image service that can be told to fail."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from oslo_config import cfg
+
+from nova_snap import exception
+from nova_snap.compute import power_state, task_states
+from nova_snap.compute.manager import ComputeManager
+from nova_snap.context import RequestContext
+from nova_snap.db.session import Database
+from nova_snap.objects.instance import Instance
+from nova_snap.objects.instance_action import InstanceAction
+from nova_snap.objects.instance_fault import InstanceFault
+from nova_snap.virt.driver import AdoptedDomain
+from nova_snap.virt.fake import FakeDriver, snapshot_data
+from tests.fixtures.images import MemoryImages
+from tests.fixtures.service import make_context, make_instance
+
+PENDING = task_states.IMAGE_SNAPSHOT_PENDING
+SIZE = 1000
+SOON = 20
+
+
+@pytest.fixture
+def images() -> MemoryImages:
+    return MemoryImages()
+
+
+@pytest.fixture
+def driver(conf: cfg.ConfigOpts, images: MemoryImages) -> FakeDriver:
+    conf.set_override("snapshot_size", SIZE, "fake")
+    return FakeDriver(conf, images)
+
+
+@pytest.fixture
+def manager(
+    conf: cfg.ConfigOpts, database: Database, images: MemoryImages, driver: FakeDriver
+) -> Iterator[ComputeManager]:
+    made = ComputeManager(conf, database, images, driver)
+    made.init_host()
+    yield made
+    images.go_on.set()
+    assert made.stop(SOON) == 0
+
+
+def pending(context: RequestContext, images: MemoryImages, **values: Any) -> tuple[Instance, str]:
+    """An instance as the API leaves it: image, claim and action."""
+    image_id: str = images.create(context, {"name": "snap"})["id"]
+    given = {"task_state": PENDING, "snapshot_image_id": image_id, **values}
+    instance = make_instance(context, **given)
+    InstanceAction.start(context, instance.uuid, "createImage")
+    return instance, image_id
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + SOON
+    while not condition():
+        assert time.monotonic() < until, "it never came true"
+        time.sleep(0.01)
+
+
+def ended(context: RequestContext, instance: Instance) -> Instance:
+    """The instance when the snapshot has ended."""
+
+    def is_free() -> bool:
+        return Instance.get_by_uuid(context, instance.uuid).task_state is None
+
+    wait_until(is_free)
+    return Instance.get_by_uuid(context, instance.uuid)
+
+
+def reason(context: RequestContext, instance: Instance) -> str | None:
+    action, *_ = InstanceAction.get_by_instance_uuid(context, instance.uuid)
+    assert action.finish_time is not None
+    return action.message
+
+
+class TestSuccess:
+    def test_the_image_holds_the_data_and_the_instance_is_free(
+        self, manager: ComputeManager, context: RequestContext, images: MemoryImages
+    ) -> None:
+        instance, image_id = pending(context, images)
+        manager.snapshot_instance(context, instance.uuid, image_id)
+        assert ended(context, instance).snapshot_image_id is None
+        assert images.records[image_id]["status"] == "active"
+        assert images.data[image_id] == snapshot_data(instance.uuid, SIZE)
+
+    def test_the_action_tells_of_it(
+        self, manager: ComputeManager, context: RequestContext, images: MemoryImages
+    ) -> None:
+        instance, image_id = pending(context, images)
+        manager.snapshot_instance(context, instance.uuid, image_id)
+        ended(context, instance)
+        wait_until(
+            lambda: (
+                InstanceAction.get_by_instance_uuid(context, instance.uuid)[0].finish_time
+                is not None
+            )
+        )
+        (action,) = InstanceAction.get_by_instance_uuid(context, instance.uuid)
+        (event,) = action.events(context)
+        assert action.message is None
+        assert (event.event, event.host, event.result) == (
+            "compute_snapshot_instance",
+            "compute-1",
+            "Success",
+        )
+        assert event.details is not None
+        assert event.details.startswith("fake: ")
+
+    def test_the_states_on_the_way(
+        self, manager: ComputeManager, context: RequestContext, images: MemoryImages
+    ) -> None:
+        images.go_on.clear()
+        instance, image_id = pending(context, images)
+        manager.snapshot_instance(context, instance.uuid, image_id)
+        assert images.uploading.wait(SOON)
+        now = Instance.get_by_uuid(context, instance.uuid)
+        assert now.task_state == task_states.IMAGE_UPLOADING
+        images.go_on.set()
+        ended(context, instance)
+
+    def test_the_power_state_is_refreshed(
+        self,
+        manager: ComputeManager,
+        driver: FakeDriver,
+        context: RequestContext,
+        images: MemoryImages,
+    ) -> None:
+        instance, image_id = pending(context, images)
+        driver.add_domain(AdoptedDomain(instance.uuid, instance.name, power_state.PAUSED, 1, 1))
+        manager.snapshot_instance(context, instance.uuid, image_id)
+        assert ended(context, instance).power_state == power_state.PAUSED
+
+    @pytest.mark.parametrize("serialised", [False, True], ids=["uuid", "serialised"])
+    def test_a_cast_of_another_service_is_obeyed(
+        self,
+        manager: ComputeManager,
+        context: RequestContext,
+        database: Database,
+        images: MemoryImages,
+        serialised: bool,
+    ) -> None:
+        """Nothing was claimed for it, and its project need not be the instance's."""
+        instance = make_instance(context)
+        image_id = images.create(context, {"name": "snap"})["id"]
+        named: Any = instance.uuid
+        if serialised:
+            named = {"nova_object.name": "Instance", "nova_object.data": {"uuid": named}}
+        foreign = make_context(database, project_id="backup-service")
+        manager.snapshot_instance(foreign, named, image_id)
+        wait_until(lambda: images.records[image_id]["status"] == "active")
+        ended(context, instance)
+        (action,) = InstanceAction.get_by_instance_uuid(context, instance.uuid)
+        assert (action.request_id, action.project_id) == (foreign.request_id, "backup-service")
+
+    def test_no_more_than_the_bound_run_at_once(
+        self, conf: cfg.ConfigOpts, database: Database, context: RequestContext
+    ) -> None:
+        images = MemoryImages()
+        conf.set_override("max_concurrent_snapshots", 2)
+        manager = ComputeManager(conf, database, images, FakeDriver(conf, images))
+        images.go_on.clear()
+        asked = [pending(context, images) for _ in range(3)]
+        for instance, image_id in asked:
+            manager.snapshot_instance(context, instance.uuid, image_id)
+
+        def states() -> list[str | None]:
+            found = [Instance.get_by_uuid(context, instance.uuid) for instance, _ in asked]
+            return [instance.task_state for instance in found]
+
+        uploading, waiting = task_states.IMAGE_UPLOADING, task_states.IMAGE_SNAPSHOT
+        wait_until(lambda: states().count(uploading) == 2)
+        assert states() == [uploading, uploading, waiting]
+        images.go_on.set()
+        for instance, _ in asked:
+            ended(context, instance)
+        assert manager.stop(SOON) == 0
+
+
+class TestFailure:
+    @pytest.mark.parametrize("phase", ["image_snapshot", "image_pending_upload", "image_uploading"])
+    def test_the_image_is_deleted_and_the_reason_is_told(
+        self,
+        conf: cfg.ConfigOpts,
+        manager: ComputeManager,
+        context: RequestContext,
+        images: MemoryImages,
+        phase: str,
+    ) -> None:
+        conf.set_override("fail_in", phase, "fake")
+        instance, image_id = pending(context, images)
+        manager.snapshot_instance(context, instance.uuid, image_id)
+        now = ended(context, instance)
+        assert now.snapshot_image_id is None
+        assert images.records == {}
+        said = reason(context, instance)
+        assert said is not None
+        assert phase in said
+        fault = InstanceFault.latest_by_instance_uuids(context, [instance.uuid])[instance.uuid]
+        assert (fault.code, fault.message, fault.host) == (500, said, "compute-1")
+        assert fault.details is not None
+        assert "SnapshotFailed" in fault.details
+
+    def test_an_unforeseen_error_is_not_shown_to_the_user(
+        self,
+        manager: ComputeManager,
+        context: RequestContext,
+        images: MemoryImages,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        images.fail["upload"] = ZeroDivisionError("password=hunter2")
+        instance, image_id = pending(context, images)
+        manager.snapshot_instance(context, instance.uuid, image_id)
+        ended(context, instance)
+        said = reason(context, instance)
+        assert said is not None
+        assert "hunter2" not in said
+        assert "hunter2" in caplog.text
+        assert images.records == {}
+
+    def test_an_image_deleted_meanwhile_is_a_cancel(
+        self, manager: ComputeManager, context: RequestContext, images: MemoryImages
+    ) -> None:
+        images.go_on.clear()
+        instance, image_id = pending(context, images)
+        manager.snapshot_instance(context, instance.uuid, image_id)
+        assert images.uploading.wait(SOON)
+        images.delete(context, image_id)
+        images.go_on.set()
+        ended(context, instance)
+        assert reason(context, instance) == (
+            "The image was deleted while the snapshot was being taken."
+        )
+        assert InstanceFault.latest_by_instance_uuids(context, [instance.uuid]) == {}
+
+    def test_an_instance_deleted_meanwhile_leaves_no_image(
+        self, manager: ComputeManager, context: RequestContext, images: MemoryImages
+    ) -> None:
+        images.go_on.clear()
+        instance, image_id = pending(context, images)
+        images.fail["upload"] = exception.InstanceNotFound(instance_id=instance.uuid)
+        manager.snapshot_instance(context, instance.uuid, image_id)
+        assert images.uploading.wait(SOON)
+        Instance.get_by_uuid(context, instance.uuid).destroy()
+        images.go_on.set()
+        wait_until(lambda: images.records == {})
+
+    def test_a_delete_that_has_begun_is_not_undone(
+        self, manager: ComputeManager, context: RequestContext, images: MemoryImages
+    ) -> None:
+        images.go_on.clear()
+        instance, image_id = pending(context, images)
+        manager.snapshot_instance(context, instance.uuid, image_id)
+        assert images.uploading.wait(SOON)
+        images.fail["upload"] = exception.ImageServiceError(reason="lost")
+        now = Instance.get_by_uuid(context, instance.uuid)
+        now.task_state = task_states.DELETING
+        now.save(expected_task_state=[task_states.IMAGE_UPLOADING])
+        images.go_on.set()
+        wait_until(lambda: images.records == {})
+        wait_until(lambda: reason_or_none(context, instance) is not None)
+        now.refresh()
+        assert now.task_state == task_states.DELETING
+
+    def test_a_domain_that_is_not_there(
+        self,
+        manager: ComputeManager,
+        driver: FakeDriver,
+        context: RequestContext,
+        images: MemoryImages,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        instance, image_id = pending(context, images)
+
+        def missing(instance: Instance) -> None:
+            raise exception.DomainNotFound(domain=instance.name)
+
+        monkeypatch.setattr(driver, "get_info", missing)
+        manager.snapshot_instance(context, instance.uuid, image_id)
+        ended(context, instance)
+        assert images.records == {}
+        said = reason(context, instance)
+        assert said is not None
+        assert instance.name in said
+
+
+def reason_or_none(context: RequestContext, instance: Instance) -> str | None:
+    action, *_ = InstanceAction.get_by_instance_uuid(context, instance.uuid)
+    return action.message
+
+
+class TestRefusal:
+    """Messages that are not obeyed leave the instance as it is, and no queued image."""
+
+    def refuse(
+        self,
+        manager: ComputeManager,
+        context: RequestContext,
+        images: MemoryImages,
+        instance: Any,
+    ) -> None:
+        image_id = images.create(context, {"name": "snap"})["id"]
+        manager.snapshot_instance(context, instance, image_id)
+        assert image_id not in images.records
+
+    @pytest.mark.parametrize("named", [str(uuid.uuid4()), "web", 7, {"nova_object.name": "Port"}])
+    def test_no_instance(
+        self, manager: ComputeManager, context: RequestContext, images: MemoryImages, named: Any
+    ) -> None:
+        self.refuse(manager, context, images, named)
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            pytest.param({"host": "compute-2"}, id="another-host"),
+            pytest.param({"vm_state": "error"}, id="vm-state"),
+            pytest.param({"task_state": "deleting"}, id="task-state"),
+            pytest.param(
+                {"task_state": PENDING, "snapshot_image_id": "other"}, id="pending-for-another"
+            ),
+            pytest.param(
+                {"task_state": "image_uploading", "snapshot_image_id": "other"}, id="busy"
+            ),
+        ],
+    )
+    def test_a_state_that_forbids_it(
+        self,
+        manager: ComputeManager,
+        context: RequestContext,
+        images: MemoryImages,
+        values: dict[str, Any],
+    ) -> None:
+        instance = make_instance(context, **values)
+        self.refuse(manager, context, images, instance.uuid)
+        assert Instance.get_by_uuid(context, instance.uuid) == instance
+
+    def test_the_same_message_twice_gives_one_image(
+        self, manager: ComputeManager, context: RequestContext, images: MemoryImages
+    ) -> None:
+        images.go_on.clear()
+        instance, image_id = pending(context, images)
+        manager.snapshot_instance(context, instance.uuid, image_id)
+        assert images.uploading.wait(SOON)
+        manager.snapshot_instance(context, instance.uuid, image_id)
+        images.go_on.set()
+        ended(context, instance)
+        manager.snapshot_instance(context, instance.uuid, image_id)
+        assert images.records[image_id]["status"] == "active"
+        assert images.data[image_id] == snapshot_data(instance.uuid, SIZE)
+        assert Instance.get_by_uuid(context, instance.uuid).task_state is None
+
+
+class TestRecovery:
+    """What a process left that was killed, as the next start finds it."""
+
+    LEFT = (
+        task_states.IMAGE_SNAPSHOT,
+        task_states.IMAGE_PENDING_UPLOAD,
+        task_states.IMAGE_UPLOADING,
+        task_states.IMAGE_BACKUP,
+    )
+
+    @pytest.fixture
+    def restart(
+        self, conf: cfg.ConfigOpts, database: Database, images: MemoryImages, driver: FakeDriver
+    ) -> Callable[[], None]:
+        return ComputeManager(conf, database, images, driver).init_host
+
+    @pytest.mark.parametrize("state", LEFT)
+    def test_a_snapshot_that_was_interrupted(
+        self,
+        restart: Callable[[], None],
+        context: RequestContext,
+        images: MemoryImages,
+        state: str,
+    ) -> None:
+        instance, _ = pending(context, images, task_state=state)
+        restart()
+        now = Instance.get_by_uuid(context, instance.uuid)
+        assert (now.task_state, now.snapshot_image_id) == (None, None)
+        assert images.records == {}
+        assert reason(context, instance) == (
+            f"The compute service of host compute-1 was restarted during {state}."
+        )
+
+    def test_a_snapshot_that_was_done_but_for_the_last_step(
+        self, restart: Callable[[], None], context: RequestContext, images: MemoryImages
+    ) -> None:
+        instance, image_id = pending(context, images, task_state=task_states.IMAGE_UPLOADING)
+        images.records[image_id]["status"] = "active"
+        restart()
+        assert Instance.get_by_uuid(context, instance.uuid).task_state is None
+        assert image_id in images.records
+        assert reason(context, instance) is None
+
+    def test_a_request_that_still_waits_is_left_alone(
+        self, restart: Callable[[], None], context: RequestContext, images: MemoryImages
+    ) -> None:
+        instance, image_id = pending(context, images)
+        restart()
+        assert Instance.get_by_uuid(context, instance.uuid).task_state == PENDING
+        assert image_id in images.records
+
+    def test_another_hosts_snapshot_is_left_alone(
+        self, restart: Callable[[], None], context: RequestContext, images: MemoryImages
+    ) -> None:
+        state = task_states.IMAGE_UPLOADING
+        instance, image_id = pending(context, images, task_state=state, host="compute-2")
+        restart()
+        assert Instance.get_by_uuid(context, instance.uuid).task_state == state
+        assert image_id in images.records
+
+    def test_an_image_service_that_is_down_does_not_stop_it(
+        self, restart: Callable[[], None], context: RequestContext, images: MemoryImages
+    ) -> None:
+        instance, _ = pending(context, images, task_state=task_states.IMAGE_UPLOADING)
+        images.fail["get"] = exception.ImageServiceUnavailable(endpoint="x", reason="down")
+        restart()
+        assert Instance.get_by_uuid(context, instance.uuid).task_state is None
