@@ -29,14 +29,23 @@ from collections.abc import Iterable
 
 
 class NovaSnapError(Exception):
-    """The root: whoever catches it catches everything that was foreseen."""
+    """The root: whoever catches it catches everything that was foreseen.
+
+    :cvar msg: the message, for the log; it may say everything.
+    :cvar user_msg: the message for a client, where ``msg`` names hosts, paths or endpoints.
+    """
 
     msg = "An error occurred"
+    user_msg: str | None = None
 
     def __init__(self, **data: object) -> None:
         """:param data: what the message of the class names; kept as attributes."""
         self.__dict__.update(data)
         super().__init__(self.msg.format(self=self))
+
+    def for_user(self) -> str:
+        """What a client may read of it."""
+        return (self.user_msg or self.msg).format(self=self)
 
 
 # -- things that are not there ---------------------------------------------------------------
@@ -190,6 +199,7 @@ class ImageServiceError(NovaSnapError):
 class ImageServiceUnavailable(ImageServiceError):
     endpoint: str
     msg = "The image service at {self.endpoint} cannot be reached: {self.reason}"
+    user_msg = "The image service cannot be reached; try again later."
 
 
 class ImageRejected(ImageServiceError):
@@ -215,6 +225,7 @@ class MessagingUnavailable(NovaSnapError):
     host: str
     reason: str
     msg = "The request could not be sent to compute host {self.host}: {self.reason}"
+    user_msg = "The compute host of the instance cannot be reached; try again later."
 
 
 # -- the hypervisor --------------------------------------------------------------------------
@@ -222,6 +233,8 @@ class MessagingUnavailable(NovaSnapError):
 
 class HypervisorError(NovaSnapError):
     """Something went wrong on the compute host."""
+
+    user_msg = "The compute host could not do it; its log says why."
 
 
 class HypervisorUnavailable(HypervisorError):
@@ -246,6 +259,7 @@ class WaitTimeout(HypervisorError):
     what: str
     seconds: float
     msg = "Waited {self.seconds:g} s for {self.what}; giving up."
+    user_msg = "The compute host gave up waiting after {self.seconds:g} s."
 
 
 class AgentError(HypervisorError):
@@ -253,12 +267,14 @@ class AgentError(HypervisorError):
     operation: str
     reason: str
     msg = "The guest agent of domain {self.domain} failed to {self.operation}: {self.reason}"
+    user_msg = "The agent in the guest failed to {self.operation}."
 
 
 class QuiesceUnsupported(HypervisorError):
     domain: str
     reason: str
     msg = "The guest of domain {self.domain} cannot be quiesced: {self.reason}"
+    user_msg = "The guest cannot be quiesced: {self.reason}"
 
 
 class QemuImgFailed(HypervisorError):
@@ -268,6 +284,7 @@ class QemuImgFailed(HypervisorError):
     exit_code: int | None
     stderr: str
     msg = "qemu-img {self.command} failed (exit code {self.exit_code}): {self.stderr}"
+    user_msg = "The disk could not be converted; the log of the compute host says why."
 
 
 class UnsafeDisk(HypervisorError):
@@ -276,6 +293,7 @@ class UnsafeDisk(HypervisorError):
     path: str
     reason: str
     msg = "Disk {self.path} is refused: {self.reason}"
+    user_msg = "The disk is refused: it is damaged, or refers to something outside of the instance."
 
 
 class DeviceError(HypervisorError):
@@ -293,6 +311,7 @@ class BlockJobFailed(HypervisorError):
     disk: str
     reason: str
     msg = "The block copy of disk {self.disk} of domain {self.domain} failed: {self.reason}"
+    user_msg = "The copy of disk {self.disk} failed."
 
 
 # -- the snapshot as a whole -----------------------------------------------------------------
@@ -307,6 +326,13 @@ class SnapshotFailed(NovaSnapError):
     phase: str
     reason: str
     msg = "Snapshot by method {self.method} failed during {self.phase}: {self.reason}"
+    unforeseen = "an unexpected error; the log of the compute host has it."
+
+    def for_user(self) -> str:
+        """The message with as much of the first error as a client may read."""
+        cause = self.__cause__
+        reason = cause.for_user() if isinstance(cause, NovaSnapError) else self.unforeseen
+        return f"Snapshot by method {self.method} failed during {self.phase}: {reason}"
 
 
 class SnapshotInterrupted(NovaSnapError):

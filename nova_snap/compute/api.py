@@ -174,7 +174,7 @@ class API:
         except Exception as error:
             if self._give_back(instance):
                 if action is not None:
-                    action.finish(context, str(error))
+                    action.finish(context, _for_user(error))
                 raise
             LOG.warning(
                 "Sending the request for image %s to host %s failed, but it has arrived: %s",
@@ -202,6 +202,12 @@ class API:
             pass
         except exception.NovaSnapError as error:
             LOG.error("Image %s is left behind in status queued: %s", image_id, error)
+
+
+def _for_user(error: Exception) -> str:
+    if isinstance(error, exception.NovaSnapError):
+        return error.for_user()
+    return "An unexpected error occurred."
 
 
 def _check_instance_state(instance: Instance, method: str) -> None:

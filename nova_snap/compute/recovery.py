@@ -158,5 +158,5 @@ def _reason(error: Exception) -> str:
     if isinstance(error, exception.ImageNotFound):
         return "The image was deleted while the snapshot was being taken."
     if isinstance(error, exception.NovaSnapError):
-        return str(error)
+        return error.for_user()
     return "An unexpected error occurred; the log of the compute host has it."

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``nova-snap-all``: API and compute host in one process, for one host of its own.
+
+Messages stay in the process and the database is a SQLite file, unless the configuration says
+otherwise; the tables are brought up to date at the start.
+"""
+
+from nova_snap.cmd import config, parts, run
+from nova_snap.compute import rpc
+from nova_snap.db import migration
+from nova_snap.db.session import Database
+
+PROG = "nova-snap-all"
+
+
+def main() -> int:
+    """Serve until SIGTERM."""
+    return run.guarded(_main)
+
+
+def _main() -> int:
+    stop = run.Stop()
+    conf = config.load(None, PROG, embedded=True)
+    database = Database(conf)
+    migration.sync(database)
+    transport = rpc.get_transport(conf)
+    service = parts.compute_service(conf, database, transport)
+    server = run.APIServer(conf, parts.api_application(conf, database, transport))
+    service.start()
+    server.start()
+    stop.wait()
+    server.stop()
+    if service.stop():
+        run.exit_now(0)
+    transport.cleanup()
+    database.close()
+    return 0

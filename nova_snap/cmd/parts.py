@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts that the processes are built from, put together in one place."""
+
+from collections.abc import Callable
+from typing import Any
+
+import oslo_messaging
+from oslo_config import cfg
+
+from nova_snap.api import app
+from nova_snap.compute import api, rpcapi
+from nova_snap.compute.manager import ComputeManager
+from nova_snap.compute.service import ComputeService
+from nova_snap.db.session import Database
+from nova_snap.image import glance
+from nova_snap.virt import fake
+from nova_snap.virt.driver import ComputeDriver, ImageUploader
+
+WSGIApplication = Callable[..., Any]
+
+
+def driver(conf: cfg.ConfigOpts, image_api: ImageUploader) -> ComputeDriver:
+    """The driver that ``compute_driver`` names, not yet connected."""
+    if conf.compute_driver == "fake.FakeDriver":
+        return fake.FakeDriver(conf, image_api)
+    # Only a host with libvirt's library can import this.
+    from nova_snap.virt.libvirt.driver import LibvirtDriver
+
+    return LibvirtDriver(conf, image_api)
+
+
+def compute_service(
+    conf: cfg.ConfigOpts, database: Database, transport: oslo_messaging.Transport
+) -> ComputeService:
+    """A compute host, not yet started."""
+    image_api = glance.API(conf)
+    manager = ComputeManager(conf, database, image_api, driver(conf, image_api))
+    return ComputeService(conf, transport, manager)
+
+
+def api_application(
+    conf: cfg.ConfigOpts, database: Database, transport: oslo_messaging.Transport
+) -> WSGIApplication:
+    """The REST API as a WSGI application."""
+    compute_api = api.API(conf, glance.API(conf), rpcapi.ComputeAPI(conf, transport))
+    return app.build_app(conf, database, compute_api)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running until somebody says stop."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+from cheroot import wsgi
+from oslo_config import cfg
+from oslo_log import log
+
+from nova_snap import exception
+from nova_snap.cmd.parts import WSGIApplication
+
+LOG = log.getLogger(__name__)
+
+_LISTEN_BACKLOG = 128
+
+
+class Stop:
+    """SIGTERM or SIGINT, as something that can be waited for."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def wait(self) -> None:
+        """Until a signal comes."""
+        self._event.wait()
+
+    def _on_signal(self, number: int, frame: object) -> None:  # noqa: ARG002
+        self._event.set()
+
+
+class APIServer:
+    """The REST API on a port of its own."""
+
+    def __init__(self, conf: cfg.ConfigOpts, application: WSGIApplication) -> None:
+        self._address = (conf.osapi_compute_listen, conf.osapi_compute_listen_port)
+        self._server = wsgi.Server(
+            self._address,
+            application,
+            numthreads=conf.api.threads,
+            request_queue_size=_LISTEN_BACKLOG,
+            timeout=conf.api.timeout,
+            shutdown_timeout=conf.graceful_shutdown_timeout,
+            server_name="nova-snap-api",
+        )
+        self._thread = threading.Thread(target=self._server.serve, name="api", daemon=True)
+
+    def start(self) -> None:
+        """Listen; returns when a client can connect.
+
+        :raises OSError: if the port cannot be had.
+        """
+        self._server.prepare()
+        self._thread.start()
+        LOG.info("The API listens on %s port %d", *self._address)
+
+    def stop(self) -> None:
+        """Serve what has come in, within graceful_shutdown_timeout, and close."""
+        self._server.stop()
+
+
+def guarded(run: Callable[[], int]) -> int:
+    """Run an entry point; what it cannot do becomes one line for the operator.
+
+    :returns: the exit code: 1 for an error that was foreseen, 2 for a configuration that cannot
+        be used.
+    """
+    try:
+        return run()
+    except cfg.Error as error:
+        print(f"configuration: {error}", file=sys.stderr)
+        return 2
+    except (exception.NovaSnapError, OSError) as error:
+        LOG.debug("Ended by", exc_info=True)
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def exit_now(code: int) -> None:
+    """End the process although snapshots still run: their threads cannot be ended otherwise."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

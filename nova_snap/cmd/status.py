@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``nova-snap-status upgrade check``: is everything as this version needs it?"""
+
+import sys
+
+from oslo_config import cfg
+from oslo_db import exception as db_exception
+from oslo_upgradecheck import upgradecheck
+
+import nova_snap.conf
+from nova_snap.conf import opts
+from nova_snap.db import migration
+from nova_snap.db.session import Database
+
+
+class Checks(upgradecheck.UpgradeCommands):
+    """What is checked, in this order."""
+
+    def __init__(self, conf: cfg.ConfigOpts) -> None:
+        super().__init__()
+        self._conf = conf
+
+    def _check_database(self) -> upgradecheck.Result:
+        """The database answers and its tables are of this version."""
+        try:
+            database = Database(self._conf)
+            found = migration.current(database)
+        except (db_exception.DBError, OSError) as error:
+            return upgradecheck.Result(
+                upgradecheck.Code.FAILURE, f"The database does not answer: {error}"
+            )
+        if found == migration.head():
+            return upgradecheck.Result(upgradecheck.Code.SUCCESS)
+        return upgradecheck.Result(
+            upgradecheck.Code.FAILURE,
+            f"The database has version {found}, this code needs {migration.head()}: "
+            "run 'nova-snap-manage db sync'.",
+        )
+
+    _upgrade_checks = (("Database version", _check_database),)
+
+
+def main() -> int:
+    """0 for success, 1 for warnings, 2 for failures, 255 for an error: oslo.upgradecheck's."""
+    conf = cfg.CONF  # noqa: TID251
+    nova_snap.conf.register_opts(conf)
+    opts.set_lib_defaults()
+    result: int = upgradecheck.main(conf, "nova_snap", Checks(conf), argv=sys.argv[1:])
+    return result
