@@ -51,6 +51,9 @@ def load(
         config_files = cfg.find_config_files(project=PROJECT, prog="nova-snap")
         config_files += cfg.find_config_files(project=PROJECT, prog=prog)
     conf(argv, project=PROJECT, prog=prog, default_config_files=list(config_files))
+    if not (conf.log_file or conf.log_dir or conf.use_journal or conf.use_syslog):
+        # What a command has to say goes to stdout; oslo.log would mix the log into it.
+        conf.set_default("use_stderr", True)
     log.setup(conf, prog)
     return conf
 

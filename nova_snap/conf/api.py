@@ -38,7 +38,8 @@ Seconds after which a connection that sends or takes nothing is closed.
             ),
         ],
         help="""
-How the API learns who asks.
+How the API learns who asks. With noauth2, serve nobody whom you would not let in: it believes
+what a client says of itself.
 """,
     ),
     cfg.IntOpt(
