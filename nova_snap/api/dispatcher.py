@@ -4,6 +4,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
+from urllib.parse import quote
 
 import webob
 from oslo_log import log
@@ -23,6 +24,9 @@ _ANONYMOUS: Final = (
     "The request says not who sends it: it has no X-Auth-Token header. With auth_strategy noauth2 "
     "the token is USER or USER:PROJECT."
 )
+
+# What a query string may have as it is; "%" because it comes quoted.
+_QUERY: Final = "%/:=&?~+!$,;'@()*[]"
 
 
 class Dispatcher:
@@ -109,7 +113,12 @@ def failure(request: Request, error: Exception) -> webob.Response:
 
 def _line(request: Request) -> tuple[str, str]:
     """The request as the log shows it: quoted, and not longer than a line should be."""
-    return text.shorten(request.method, 20), text.shorten(request.path_qs, 1000)
+    environ = request.environ
+    # WSGI has the path's bytes as Latin-1, whether they are UTF-8 or not.
+    url = quote(environ.get("PATH_INFO", "").encode("latin-1"))
+    if environ.get("QUERY_STRING"):
+        url += "?" + quote(environ["QUERY_STRING"].encode("latin-1"), safe=_QUERY)
+    return text.shorten(request.method, 20), text.shorten(url, 1000)
 
 
 def _path(request: Request) -> str:
