@@ -175,6 +175,7 @@ class API:
             return function(self._client(context, endpoint))
 
     def _client(self, context: RequestContext, endpoint: str) -> Any:
+        versioned = f"{endpoint.rstrip('/').removesuffix('/v2')}/v2"
         settings: dict[str, Any] = {
             "timeout": self._conf.glance.timeout,
             "insecure": self._conf.glance.insecure,
@@ -182,11 +183,14 @@ class API:
         }
         if self._conf.glance.cafile:
             settings["cacert"] = self._conf.glance.cafile
-        if self._conf.api.auth_strategy == "noauth2":
-            settings["identity_headers"] = _identity_headers(context)
-        else:
+        if self._conf.api.auth_strategy != "noauth2":
             settings["token"] = context.auth_token
-        return glanceclient.Client("2", endpoint, **settings)
+            return glanceclient.Client(endpoint=versioned, **settings)
+        client = glanceclient.Client(endpoint=versioned, **settings)
+        # Not as its identity_headers: glanceclient quotes their values as it would a path, and
+        # the image service would read the comma between two roles as a part of one.
+        client.http_client.session.headers.update(_identity_headers(context))
+        return client
 
 
 def _identity_headers(context: RequestContext) -> dict[str, str]:
