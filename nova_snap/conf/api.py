@@ -86,7 +86,8 @@ def set_middleware_defaults() -> None:
 def register_opts(conf: cfg.ConfigOpts) -> None:
     """Make the options of this group known to ``conf``."""
     set_middleware_defaults()
-    conf.register_group(GROUP)
+    # Not GROUP itself: oslo.config keeps the values of overrides in it, for every ``conf`` at once.
+    conf.register_group(cfg.OptGroup(GROUP.name, GROUP.title))
     conf.register_opts(OPTS, group=GROUP)
 
 

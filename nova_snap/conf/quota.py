@@ -22,7 +22,8 @@ limit. From 2.39 on, as in Nova, the limit is the image service's own.
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
     """Make the options of this group known to ``conf``."""
-    conf.register_group(GROUP)
+    # Not GROUP itself: oslo.config keeps the values of overrides in it, for every ``conf`` at once.
+    conf.register_group(cfg.OptGroup(GROUP.name, GROUP.title))
     conf.register_opts(OPTS, group=GROUP)
 
 

@@ -85,6 +85,7 @@ class Service:
 
     def close(self) -> None:
         self.database.close()
+        self.conf.clear_override("api_servers", "glance")
 
     # -- requests --------------------------------------------------------------------------
 
