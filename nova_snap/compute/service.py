@@ -26,7 +26,6 @@ class ComputeService:
             transport,
             rpc.target(conf, server=manager.host),
             [manager],
-            executor="threading",
             serializer=rpc.RequestContextSerializer(),
             access_policy=dispatcher.ExplicitRPCAccessPolicy,
         )
