@@ -4,4 +4,4 @@
 # The first import of the tests too: it chooses oslo.service's backend and closes eventlet.
 import nova_snap.cmd  # noqa: F401
 
-pytest_plugins = ["tests.fixtures.service"]
+pytest_plugins = ["tests.fixtures.service", "tests.fixtures.plugin"]
