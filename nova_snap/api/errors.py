@@ -100,15 +100,6 @@ _CODES: Final[dict[type[exception.NovaSnapError], int]] = {
     exception.QuiesceUnsupported: 400,
 }
 
-# What the client is told where the message of the error is for the operator: it names hosts, URLs
-# and libraries.
-_PUBLIC_MESSAGES: Final[dict[type[exception.NovaSnapError], str]] = {
-    exception.ImageServiceUnavailable: "The image service cannot be reached.",
-    exception.ImageServiceError: "The image service answered with an error.",
-    exception.MessagingUnavailable: "The compute service of the instance cannot be reached.",
-}
-
-
 def code_of(error: BaseException) -> int | None:
     """The HTTP code of an error; ``None`` for one that was not foreseen."""
     if isinstance(error, webob.exc.HTTPError):
@@ -155,10 +146,6 @@ def fault(code: int, message: str) -> webob.Response:
 def _message(error: BaseException) -> str:
     if isinstance(error, exception.MarkerNotFound):
         return f"marker [{error.marker}] not found"
-    code = code_of(error)
-    if code is None or code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        for ancestor in type(error).__mro__:
-            if ancestor in _PUBLIC_MESSAGES:
-                return _PUBLIC_MESSAGES[ancestor]
+    if code_of(error) is None or not isinstance(error, exception.NovaSnapError):
         return "Unexpected API error."
-    return str(error)
+    return error.for_user()

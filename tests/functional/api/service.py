@@ -4,6 +4,7 @@
 import datetime
 import json
 import pathlib
+import shutil
 from typing import Any
 
 import webob
@@ -61,11 +62,12 @@ class Casts:
 class Service:
     """A database below ``directory``, and the application over it.
 
+    :param template: another service's database to begin with, instead of an empty one.
     :ivar images: the image service: its records, and what it is told to fail.
     :ivar casts: what the compute hosts were asked for.
     """
 
-    def __init__(self, directory: pathlib.Path) -> None:
+    def __init__(self, directory: pathlib.Path, template: pathlib.Path | None = None) -> None:
         self.conf = cfg.ConfigOpts()
         nova_conf.register_opts(self.conf)
         opts.set_lib_defaults()
@@ -73,7 +75,11 @@ class Service:
         self.conf.set_override("state_path", str(directory / "state"))
         self.conf.set_override("api_servers", ["http://glance.example.org:9292/"], "glance")
         self.database = Database(self.conf)
-        migration.sync(self.database)
+        self.path = directory / "state" / "nova_snap.sqlite"
+        if template is not None:
+            shutil.copyfile(template, self.path)
+        else:
+            migration.sync(self.database)
         self.images = MemoryImages()
         self.casts = Casts()
         self.rebuild()

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clients as people use them, against the API on a port."""
+
+import threading
+from collections.abc import Iterator
+
+import openstack
+import pytest
+from cheroot import wsgi
+from keystoneauth1 import adapter, discover, session, token_endpoint
+
+from tests.functional.api import service as svc
+from tests.functional.api.service import Service
+
+
+@pytest.fixture
+def url(service: Service) -> Iterator[str]:
+    """The API on a port of this machine."""
+    server = wsgi.Server(("127.0.0.1", 0), service.app, numthreads=2)
+    server.prepare()
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    yield f"http://127.0.0.1:{server.bind_addr[1]}"
+    server.stop()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def authenticated(url: str, token: str = svc.TOKEN) -> session.Session:
+    return session.Session(auth=token_endpoint.Token(url, token))
+
+
+@pytest.mark.parametrize("path", ["", "/", "/v2.1", "/v2.1/"])
+def test_keystoneauth_discovers_the_versions(url: str, path: str) -> None:
+    found = discover.Discover(authenticated(url), url + path).version_data()
+    assert [each["version"] for each in found] == [(2, 1)]
+    assert found[0]["min_microversion"] == (2, 1)
+    assert found[0]["max_microversion"] == (2, 96)
+    assert found[0]["url"] == f"{url}/v2.1/"
+
+
+def test_keystoneauth_negotiates_a_microversion(url: str) -> None:
+    compute = adapter.Adapter(
+        authenticated(url),
+        service_type="compute",
+        endpoint_override=f"{url}/v2.1",
+        default_microversion="2.47",
+    )
+    response = compute.get(f"/servers/{svc.ACTIVE}")
+    assert response.headers["OpenStack-API-Version"] == "compute 2.47"
+    assert response.json()["server"]["flavor"]["original_name"] == "m1.tiny"
+
+
+@pytest.fixture
+def cloud(url: str) -> Iterator[openstack.connection.Connection]:
+    """openstacksdk, as clouds.yaml would configure it."""
+    made = openstack.connection.Connection(
+        auth_type="admin_token",
+        auth={"endpoint": url, "token": svc.TOKEN},
+        compute_endpoint_override=f"{url}/v2.1",
+        compute_api_version="2.1",
+    )
+    yield made
+    made.close()
+
+
+def test_the_sdk_lists_and_finds_servers(cloud: openstack.connection.Connection) -> None:
+    servers = list(cloud.compute.servers())
+    assert len(servers) == 6
+    found = cloud.compute.find_server("web")
+    assert found.id == svc.ACTIVE
+    assert cloud.compute.find_server(svc.STOPPED).id == svc.STOPPED
+    assert cloud.compute.find_server("no such server") is None
+
+
+def test_the_sdk_pages(cloud: openstack.connection.Connection) -> None:
+    assert len({server.id for server in cloud.compute.servers(limit=2)}) == 6
+
+
+def test_the_sdk_shows_a_server(cloud: openstack.connection.Connection) -> None:
+    server = cloud.compute.get_server(svc.ACTIVE)
+    assert (server.name, server.status, server.task_state) == ("web", "ACTIVE", None)
+    assert server.project_id == svc.PROJECT
+    assert server.image.id == svc.IMAGE
+
+
+@pytest.mark.parametrize("microversion", [None, "2.44", "2.45", "2.96"])
+def test_the_sdk_takes_a_snapshot(
+    service: Service, cloud: openstack.connection.Connection, microversion: str | None
+) -> None:
+    cloud.compute.default_microversion = microversion
+    server = cloud.compute.get_server(svc.ACTIVE)
+    image_id = server.create_image(cloud.compute, "nightly", {"purpose": "test"})
+    record = service.images.records[image_id]
+    assert record["name"] == "nightly"
+    assert record["purpose"] == "test"
+    assert cloud.compute.get_server(svc.ACTIVE).task_state == "image_snapshot_pending"
+
+
+def test_the_sdk_understands_a_fault(cloud: openstack.connection.Connection) -> None:
+    with pytest.raises(openstack.exceptions.ConflictException, match="in task_state"):
+        cloud.compute.get_server(svc.BUSY).create_image(cloud.compute, "nightly")
+    with pytest.raises(openstack.exceptions.NotFoundException, match="could not be found"):
+        cloud.compute.get_server(svc.FOREIGN)

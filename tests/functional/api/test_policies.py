@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may do what, by default and with a policy file."""
+
+import pathlib
+
+import pytest
+from oslo_policy import policy
+
+from nova_snap.api import policies
+from nova_snap.api.policies import servers as rules
+from nova_snap.context import RequestContext
+from tests.functional.api import service as svc
+from tests.functional.api.service import Service
+
+OWN = {"project_id": svc.PROJECT}
+WRITES = {rules.CREATE_IMAGE, rules.CREATE_IMAGE_VOLUME_BACKED}
+READS = {rules.INDEX, rules.DETAIL, rules.SHOW, rules.SHOW_EXTRA_SPECS}
+PERSONS = {
+    "nobody": (svc.PROJECT, []),
+    "reader": (svc.PROJECT, ["reader"]),
+    "member": (svc.PROJECT, ["member", "reader"]),
+    "foreign-member": (svc.OTHER_PROJECT, ["member", "reader"]),
+    "admin": (svc.PROJECT, ["admin", "member", "reader"]),
+    "foreign-admin": (svc.OTHER_PROJECT, ["admin", "member", "reader"]),
+}
+
+
+def names() -> set[str]:
+    return {rule.name for rule in policies.list_rules() if rule.name.startswith("os_compute_api")}
+
+
+@pytest.mark.parametrize("person", PERSONS)
+def test_the_defaults(service: Service, person: str) -> None:
+    project, roles = PERSONS[person]
+    context = RequestContext(user_id="x", project_id=project, roles=roles, overwrite=False)
+    enforcer = policies.Enforcer(service.conf)
+    allowed = {name for name in names() if enforcer.allows(context, name, OWN)}
+    assert (
+        allowed
+        == {
+            "nobody": set(),
+            "reader": READS,
+            "member": READS | WRITES,
+            "foreign-member": set(),
+            "admin": names(),
+            "foreign-admin": names(),
+        }[person]
+    )
+
+
+def test_every_rule_of_a_route_is_documented() -> None:
+    for rule in policies.list_rules():
+        assert rule.description
+        if rule.name.startswith("os_compute_api"):
+            assert isinstance(rule, policy.DocumentedRuleDefault)
+            assert rule.operations
+
+
+def write_policy(service: Service, directory: pathlib.Path, text: str) -> None:
+    path = directory / "policy.yaml"
+    path.write_text(text)
+    service.conf.set_override("policy_file", str(path), "oslo_policy")
+    service.rebuild()
+
+
+def test_a_policy_file_overrides_a_rule(service: Service, tmp_path: pathlib.Path) -> None:
+    write_policy(service, tmp_path, f'"{rules.CREATE_IMAGE}": "role:admin"\n')
+    response = service.create_image(svc.ACTIVE)
+    assert response.status_int == 403
+    assert response.json == {
+        "forbidden": {
+            "code": 403,
+            "message": "Policy doesn't allow os_compute_api:servers:create_image to be performed.",
+        }
+    }
+    assert service.images.records == {}
+    assert service.create_image(svc.ACTIVE, token=svc.ADMIN_TOKEN).status_int == 202
+
+
+def test_volume_backed_servers_have_a_rule_of_their_own(
+    service: Service, tmp_path: pathlib.Path
+) -> None:
+    write_policy(service, tmp_path, f'"{rules.CREATE_IMAGE_VOLUME_BACKED}": "!"\n')
+    response = service.create_image(svc.VOLUME_BACKED)
+    assert response.status_int == 403
+    assert rules.CREATE_IMAGE_VOLUME_BACKED in response.json["forbidden"]["message"]
+    assert service.create_image(svc.ACTIVE).status_int == 202
+
+
+def test_the_file_may_say_who_is_an_administrator(service: Service, tmp_path: pathlib.Path) -> None:
+    write_policy(service, tmp_path, '"context_is_admin": "user_id:alice"\n')
+    assert service.get(f"/v2.1/servers/{svc.FOREIGN}").status_int == 200
+    admin = "admin:" + svc.OTHER_PROJECT
+    assert service.get(f"/v2.1/servers/{svc.ACTIVE}", token=admin).status_int == 404
+
+
+@pytest.mark.parametrize(
+    ("rule", "shown"),
+    [
+        (rules.SHOW_HOST_STATUS, {svc.ACTIVE: "UNKNOWN", svc.NOWHERE: ""}),
+        (rules.SHOW_HOST_STATUS_UNKNOWN, {svc.ACTIVE: "UNKNOWN", svc.NOWHERE: None}),
+    ],
+)
+def test_who_sees_the_status_of_the_host(
+    service: Service, tmp_path: pathlib.Path, rule: str, shown: dict[str, str | None]
+) -> None:
+    write_policy(service, tmp_path, f'"{rule}": "@"\n')
+    for uuid, status in shown.items():
+        server = service.get(f"/v2.1/servers/{uuid}", version="2.16").json["server"]
+        assert server.get("host_status") == status
+
+
+def test_extra_specs_may_be_hidden(service: Service, tmp_path: pathlib.Path) -> None:
+    write_policy(service, tmp_path, f'"{rules.SHOW_EXTRA_SPECS}": "!"\n')
+    server = service.get(f"/v2.1/servers/{svc.ACTIVE}", version="2.47").json["server"]
+    assert "extra_specs" not in server["flavor"]
+
+
+def test_a_policy_file_that_cannot_be_read_stops_the_start(
+    service: Service, tmp_path: pathlib.Path
+) -> None:
+    with pytest.raises(Exception, match="policy"):
+        write_policy(service, tmp_path, "{ this is: [ no policy")
+
+
+def test_the_enforcer_of_the_oslopolicy_tools() -> None:
+    enforcer = policies.get_enforcer()
+    assert set(enforcer.registered_rules) == {rule.name for rule in policies.list_rules()}
