@@ -21,10 +21,10 @@ def test_a_name(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    (
+    [
         *(" a", "a ", " ", "\u3000a", "a\t", "a\n", "\x00", "\x7f", "\u200b", "\u2028", "\ufeff"),
         *("\ue000", "\uffff", "\U0001f600", "\ud800"),
-    ),
+    ],
 )
 def test_no_name(name: str) -> None:
     assert not validation.is_name(name)
