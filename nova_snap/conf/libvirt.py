@@ -86,6 +86,16 @@ runs on.
 """,
     ),
     cfg.IntOpt(
+        "block_copy_bandwidth",
+        default=0,
+        min=0,
+        help="""
+MiB per second that a block copy may read of a guest's disk; 0 is no limit. Set it where snapshots
+take too much of the disks' bandwidth from the guests, and high enough for a copy to catch up with
+what its guest writes.
+""",
+    ),
+    cfg.IntOpt(
         "qemu_img_timeout",
         default=7200,
         min=1,

@@ -143,6 +143,8 @@ class LibvirtDriver(driver.ComputeDriver):
         image_id: str,
         progress: _Progress,
     ) -> driver.SnapshotReport:
+        # What an earlier snapshot left, should a start have failed to put it right.
+        self._recovery.recover(instance.uuid)
         guest = self._host.get_guest(instance.name)
         base = self._base_image(context, instance)
         snapshot = self._image_api.get(context, image_id)
@@ -153,7 +155,7 @@ class LibvirtDriver(driver.ComputeDriver):
         choice = choose_method(
             self._host.capabilities(), self._conf.libvirt.snapshot_method, facts, disk
         )
-        progress.method = choice.method
+        progress.method = choice.method.value
         LOG.info(
             "Snapshot %s of instance %s by method %s: %s",
             image_id, instance.uuid, choice.method, choice.reason,
@@ -162,6 +164,7 @@ class LibvirtDriver(driver.ComputeDriver):
             self._conf.libvirt.snapshot_image_format, disk.format
         )
         metadata = self._create_snapshot_metadata(base, instance, file_format, snapshot["name"])
+        quiesced = quiesce.can_quiesce(policy, facts.power_state, domain)
         with self._temporary(instance, guest, choice, facts, disk) as directory:
             request = Request(
                 guest=guest,
@@ -172,14 +175,14 @@ class LibvirtDriver(driver.ComputeDriver):
                 image_format=file_format,
                 workdir=directory,
                 begin=progress.begin,
-                quiesce=quiesce.can_quiesce(policy, facts.power_state, domain),
+                quiesce=quiesced,
                 quiesce_required=policy.required,
             )
             extract = self._method(choice.method).take(request)
             progress.upload()
             size = self._upload(context, image_id, metadata, extract)
         return driver.SnapshotReport(
-            method=choice.method,
+            method=choice.method.value,
             reason=choice.reason,
             image_format=file_format,
             uploaded_bytes=size,
@@ -220,18 +223,19 @@ class LibvirtDriver(driver.ComputeDriver):
         facts: GuestFacts,
         disk: domain_xml.Disk,
     ) -> Iterator[workdir.WorkDir]:
-        """The snapshot's directory, removed in every outcome."""
+        """The snapshot's directory, gone in every outcome in which its guest is right again."""
         directory = workdir.create(self._conf.libvirt.snapshots_directory, instance.uuid)
         try:
             directory.note(
                 domain=guest.name,
-                method=str(choice.method),
+                domain_uuid=guest.uuid,
+                method=choice.method.value,
                 disk=disk.target,
                 power_state=facts.power_state,
             )
             yield directory
         finally:
-            directory.remove()
+            directory.close()
 
     def _method(self, method: Method) -> SnapshotMethod:
         made: Mapping[Method, Callable[[], SnapshotMethod]] = {

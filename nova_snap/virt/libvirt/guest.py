@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import libvirt
 from oslo_log import log as logging
+from oslo_utils import units
 
 from nova_snap import exception
 from nova_snap.compute import power_state
@@ -145,19 +146,24 @@ class Guest:
         kind = JOB_KINDS.get(info["type"], f"type {info['type']}")
         return BlockJob(kind=kind, current=info["cur"], end=info["end"])
 
-    def start_copy(self, target: str, destination_xml: str) -> None:
+    def start_copy(self, target: str, destination_xml: str, mib_per_second: int) -> None:
         """Start a shallow copy into a file that exists, while the domain is persistent.
 
         :param destination_xml: a ``<disk>`` with format and backing chain.
+        :param mib_per_second: the most that it copies; 0 is no limit.
         """
+        limit = {libvirt.VIR_DOMAIN_BLOCK_COPY_BANDWIDTH: mib_per_second * units.Mi}
+        parameters = limit if mib_per_second else None
         flags = (
             libvirt.VIR_DOMAIN_BLOCK_COPY_SHALLOW
             | libvirt.VIR_DOMAIN_BLOCK_COPY_REUSE_EXT
             | libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB
         )
-        self._call("blockCopy", lambda dom: dom.blockCopy(target, destination_xml, None, flags))
+        self._call(
+            "blockCopy", lambda dom: dom.blockCopy(target, destination_xml, parameters, flags)
+        )
 
-    def start_rebase_copy(self, target: str, destination: str) -> None:
+    def start_rebase_copy(self, target: str, destination: str, mib_per_second: int) -> None:
         """Start the same copy on a libvirt without transient jobs.
 
         The domain must be transient, and the destination has the disk's own format.
@@ -167,7 +173,9 @@ class Guest:
             | libvirt.VIR_DOMAIN_BLOCK_REBASE_REUSE_EXT
             | libvirt.VIR_DOMAIN_BLOCK_REBASE_SHALLOW
         )
-        self._call("blockRebase", lambda dom: dom.blockRebase(target, destination, 0, flags))
+        self._call(
+            "blockRebase", lambda dom: dom.blockRebase(target, destination, mib_per_second, flags)
+        )
 
     def abort_block_job(self, target: str) -> None:
         """End the job, and return when it has ended.

@@ -96,7 +96,7 @@ class Host:
         :raises nova_snap.exception.HypervisorUnavailable:
         """
         if seconds is None:
-            seconds = self._conf.libvirt.operation_timeout
+            seconds = self.operation_timeout
         what = f"libvirt's {operation} of {domain}" if domain else f"libvirt's {operation}"
         try:
             return bounded.call(function, seconds, what, give_up, grace)
@@ -174,7 +174,7 @@ class Host:
 
     def _open(self) -> Any:
         _start_event_loop()
-        seconds = self._conf.libvirt.operation_timeout
+        seconds = self.operation_timeout
         try:
             # A late answer of an open that was given up is dropped, and its connection with it.
             connection = bounded.call(
@@ -186,14 +186,29 @@ class Host:
             connection.setKeepAlive(KEEPALIVE_INTERVAL, KEEPALIVE_COUNT)
         except libvirt.libvirtError as exc:
             LOG.debug("libvirt at %s has no keepalive: %s", self.uri, exc)
+        self._wait_for_guests(connection)
         LOG.info("Connected to libvirt at %s", self.uri)
         return connection
+
+    def _wait_for_guests(self, connection: Any) -> None:
+        """Wait until a libvirt inside of this process has its monitors and agents back.
+
+        It returns from the opening before that, and until then agents seem not connected. A call
+        that takes a job waits.
+        """
+        if ":///embed" not in self.uri:
+            return
+        for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
+            try:
+                bounded.call(domain.memoryStats, self.operation_timeout, "memoryStats")
+            except (libvirt.libvirtError, exception.WaitTimeout) as exc:
+                LOG.warning("Domain %s does not answer: %s", domain.name(), exc)
 
     def _let_go(self) -> None:
         connection, self._connection = self._connection, None
         if connection is None:
             return
         try:
-            bounded.call(connection.close, self._conf.libvirt.operation_timeout, "close")
+            bounded.call(connection.close, self.operation_timeout, "close")
         except (libvirt.libvirtError, exception.WaitTimeout) as exc:
             LOG.debug("The old connection to libvirt could not be closed: %s", exc)

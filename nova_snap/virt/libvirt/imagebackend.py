@@ -32,7 +32,7 @@ class ImageBackend(abc.ABC):
     def snapshot_extract(self, target: str, out_format: str) -> None:
         """Write the disk's content into one flat file.
 
-        :param target: path of the file, which does not exist yet.
+        :param target: path of the file, which is overwritten.
         :param out_format: one of :data:`nova_snap.virt.libvirt.qemu_img.OUTPUT_FORMATS`.
         :raises nova_snap.exception.QemuImgFailed:
         :raises nova_snap.exception.UnsafeDisk:

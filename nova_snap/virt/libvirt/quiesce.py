@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from oslo_config import cfg
@@ -93,10 +93,13 @@ class Quiescer:
         self._capabilities = capabilities
 
     @contextlib.contextmanager
-    def frozen(self, guest: Guest, required: bool) -> Iterator[bool]:
+    def frozen(
+        self, guest: Guest, required: bool, on_thawed: Callable[[], None] = lambda: None
+    ) -> Iterator[bool]:
         """Freeze on entry, thaw on exit.
 
         :param required: a guest that cannot be frozen is an error, and not only a warning.
+        :param on_thawed: called unless the guest stays frozen.
         :returns: whether the guest is frozen.
         :raises nova_snap.exception.AgentError: if a required freeze failed, or if the guest was
             frozen and could not be thawed.
@@ -107,6 +110,7 @@ class Quiescer:
             yield frozen
         finally:
             self.thaw(guest, certainly_frozen=frozen)
+            on_thawed()
 
     def _freeze(self, guest: Guest, required: bool) -> bool:
         self._limit_agent(guest, self._agent_timeout)

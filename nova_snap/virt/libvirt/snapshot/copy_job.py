@@ -85,6 +85,7 @@ class CopyJob:
 
     def __init__(self, conf: cfg.ConfigOpts, host: Host, capabilities: Capabilities) -> None:
         self._timeout: int = conf.libvirt.block_copy_timeout
+        self._bandwidth: int = conf.libvirt.block_copy_bandwidth
         self._host = host
         self._capabilities = capabilities
 
@@ -106,9 +107,9 @@ class CopyJob:
             # Also after a start that failed: it may have been only late.
             stack.callback(end_copy, guest, target)
             if self._capabilities.has_transient_block_copy:
-                guest.start_copy(target, destination_xml(destination))
+                guest.start_copy(target, destination_xml(destination), self._bandwidth)
             else:
-                guest.start_rebase_copy(target, destination[0].path)
+                guest.start_rebase_copy(target, destination[0].path, self._bandwidth)
             yield
 
     @contextlib.contextmanager

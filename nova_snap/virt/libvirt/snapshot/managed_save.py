@@ -40,7 +40,7 @@ class ManagedSave:
         """
         with self._saved(request):
             request.begin()
-            target = request.workdir.file("image")
+            target = request.workdir.new_file("image")
             request.backend.snapshot_extract(target, request.image_format)
         return Extract(target)
 
@@ -83,8 +83,10 @@ def put_back(guest: Guest, workdir: WorkDir, seconds: float) -> None:
         _create_domain(guest, paused=journal.power_state == power_state.PAUSED, seconds=seconds)
         workdir.note(saving=False)
     if journal.detached:
-        _attach_pci_devices(guest, journal.detached)
-        _attach_sriov_ports(guest, journal.detached)
+        # A guest that does not run finds them in its own definition when it is started.
+        if guest.is_active():
+            _attach_pci_devices(guest, journal.detached)
+            _attach_sriov_ports(guest, journal.detached)
         workdir.note(detached=())
 
 

@@ -68,14 +68,14 @@ class Mirror:
         quiesced = self._copy(request, delta)
         if delta.is_flat and delta.format == request.image_format and not self._compress:
             return Extract(delta.path, quiesced)
-        target = request.workdir.file("image")
+        target = request.workdir.new_file("image")
         self._tool.convert(delta.chain, target, request.image_format, self._compress)
         os.unlink(delta.path)
         return Extract(target, quiesced)
 
     def _create_delta(self, request: Request) -> _Delta:
         source = chains.read(request.disk)
-        path = request.workdir.file("delta")
+        path = request.workdir.new_file("delta")
         # The guest's disk may have been resized since it was started from a shorter file.
         size = request.guest.disk_capacity(request.disk.target)
         image_format = self._delta_format(request, source)
@@ -102,10 +102,12 @@ class Mirror:
             if not request.quiesce:
                 self._pivot(request)
                 return False
-            request.workdir.note(frozen=True)
-            with self._quiescer.frozen(guest, request.quiesce_required) as quiesced:
+            note = request.workdir.note
+            note(frozen=True)
+            with self._quiescer.frozen(
+                guest, request.quiesce_required, on_thawed=lambda: note(frozen=False)
+            ) as quiesced:
                 self._pivot(request)
-            request.workdir.note(frozen=False)
             return quiesced
 
     def _pivot(self, request: Request) -> None:

@@ -14,6 +14,6 @@ class Offline:
     def take(self, request: Request) -> Extract:
         """:raises nova_snap.exception.QemuImgFailed: also if the guest is started first."""
         request.begin()
-        target = request.workdir.file("image")
+        target = request.workdir.new_file("image")
         request.backend.snapshot_extract(target, request.image_format)
         return Extract(target)

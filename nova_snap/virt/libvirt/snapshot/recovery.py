@@ -37,10 +37,8 @@ class Recovery:
                 found.journal.instance_uuid,
                 found.journal.method or "none yet",
             )
-            if self._recover(found):
-                found.remove()
-            else:
-                found.let_go()
+            self._recover(found)
+            found.close()
 
     def end_stray_copy(self, guest: Guest) -> None:
         """End a copy into our directory of which there is no journal any more."""
@@ -53,35 +51,34 @@ class Recovery:
             LOG.warning("Ending a stray block copy of guest %s into %s", guest.name, mirror.path)
             copy_job.end_copy(guest, disk.target)
 
-    def _recover(self, found: WorkDir) -> bool:
+    def _recover(self, found: WorkDir) -> None:
         journal = found.journal
-        if not journal.domain:
-            return True
+        if not journal.domain_uuid:
+            return
         # First of all: everything else needs the domain, and libvirt forgets it when it stops.
-        done = self._try(found, self._define)
+        self._try(found, self._define)
         try:
-            guest = self._host.get_guest(journal.domain)
+            guest = self._host.get_guest_by_uuid(journal.domain_uuid)
         except exception.DomainNotFound:
-            return done
+            found.note(saving=False, frozen=False, detached=())
+            return
         except exception.NovaSnapError as exc:
             LOG.error("Domain %s cannot be put right now: %s", journal.domain, exc)
-            return False
+            return
+        seconds: int = self._conf.libvirt.managed_save_timeout
         steps: tuple[Callable[[WorkDir], None], ...] = (
             lambda found: self._thaw(guest, found),
             lambda found: self._end_copy(guest, found),
-            lambda found: managed_save.put_back(
-                guest, found, self._conf.libvirt.managed_save_timeout
-            ),
+            lambda found: managed_save.put_back(guest, found, seconds),
         )
-        return all([done, *(self._try(found, step) for step in steps)])
+        for step in steps:
+            self._try(found, step)
 
-    def _try(self, found: WorkDir, step: Callable[[WorkDir], None]) -> bool:
+    def _try(self, found: WorkDir, step: Callable[[WorkDir], None]) -> None:
         try:
             step(found)
         except (exception.NovaSnapError, OSError):
             LOG.exception("Domain %s is not put right yet", found.journal.domain)
-            return False
-        return True
 
     def _define(self, found: WorkDir) -> None:
         journal = found.journal
@@ -93,8 +90,8 @@ class Recovery:
     def _thaw(self, guest: Guest, found: WorkDir) -> None:
         if found.journal.frozen and guest.is_active():
             quiescer = quiesce.Quiescer(self._conf, self._host.capabilities())
-            quiescer.thaw(guest, certainly_frozen=False)
-            found.note(frozen=False)
+            quiescer.thaw(guest, certainly_frozen=True)
+        found.note(frozen=False)
 
     def _end_copy(self, guest: Guest, found: WorkDir) -> None:
         journal = found.journal

@@ -34,6 +34,7 @@ class Journal:
     """What has to be put right if nobody else does. Each fact is written *before* it is true.
 
     :ivar domain: the domain's name.
+    :ivar domain_uuid: the domain's uuid; empty as long as nothing was done to it.
     :ivar method: the snapshot method's name.
     :ivar disk: target of the disk, such as ``vda``.
     :ivar power_state: of the guest when the snapshot began.
@@ -46,6 +47,7 @@ class Journal:
 
     instance_uuid: str
     domain: str = ""
+    domain_uuid: str = ""
     method: str = ""
     disk: str = ""
     power_state: int | None = None
@@ -55,12 +57,17 @@ class Journal:
     autostart: bool = False
     detached: Sequence[Sequence[str]] = ()
 
+    @property
+    def is_settled(self) -> bool:
+        """Nothing of the guest is to be put right any more."""
+        return not (self.saving or self.frozen or self.undefined_xml or self.detached)
+
 
 class WorkDir:
     """A snapshot's directory. Only :func:`create` and :func:`abandoned` make one."""
 
     def __init__(self, path: str, lock: int, journal: Journal) -> None:
-        """:param lock: file descriptor that holds the lock; closed by :meth:`remove`."""
+        """:param lock: file descriptor that holds the lock; closed by :meth:`close`."""
         self.path = path
         self._lock = lock
         self.journal = journal
@@ -68,6 +75,15 @@ class WorkDir:
     def file(self, name: str) -> str:
         """Path of a file in the directory."""
         return os.path.join(self.path, name)
+
+    def new_file(self, name: str) -> str:
+        """Path of a new, empty file that nobody else may read: for a guest's data.
+
+        libvirt gives a file that it lets the hypervisor write to that user, and takes it back.
+        """
+        path = self.file(name)
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        return path
 
     def note(self, **facts: Any) -> None:
         """Change the journal, on disk before this returns."""
@@ -84,17 +100,26 @@ class WorkDir:
         """Room that is left in the file system."""
         return shutil.disk_usage(self.path).free
 
-    def remove(self) -> None:
-        """Delete the directory and all that is in it. Never raises."""
+    def close(self) -> None:
+        """Delete the directory and all that is in it. Never raises.
+
+        If something of the guest is still to be put right, then only the data are deleted, and
+        :func:`abandoned` finds the journal.
+        """
         try:
-            shutil.rmtree(self.path)
+            if self.journal.is_settled:
+                shutil.rmtree(self.path)
+            else:
+                LOG.error("What is left to be put right is in %s", self.file(_JOURNAL))
+                self._remove_data()
         except OSError:
             LOG.exception("Temporary directory %s could not be removed", self.path)
         os.close(self._lock)
 
-    def let_go(self) -> None:
-        """Leave the directory to whoever finds it next."""
-        os.close(self._lock)
+    def _remove_data(self) -> None:
+        for name in os.listdir(self.path):
+            if name not in (_JOURNAL, _LOCK):
+                os.unlink(self.file(name))
 
 
 def create(parent: str, instance_uuid: str) -> WorkDir:
@@ -115,7 +140,7 @@ def create(parent: str, instance_uuid: str) -> WorkDir:
 
 
 def abandoned(parent: str, instance_uuid: str | None = None) -> Iterator[WorkDir]:
-    """Directories whose snapshots were cut off, locked for the caller, who removes them.
+    """Directories whose snapshots were cut off, locked for the caller, who closes them.
 
     :param instance_uuid: only the directories of this instance.
     """

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of the libvirt driver put around a guest of the lab."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from oslo_config import cfg
+
+from nova_snap import conf as nova_conf
+from nova_snap import exception
+from nova_snap.compute import task_states
+from nova_snap.context import RequestContext
+from nova_snap.virt.driver import SnapshotReport
+from nova_snap.virt.libvirt import capabilities
+from nova_snap.virt.libvirt.driver import LibvirtDriver
+from nova_snap.virt.libvirt.host import Host
+from tests.fixtures import disk_image
+from tests.fixtures.lab_guest import Guest
+from tests.fixtures.libvirt_lab import LibvirtLab
+
+
+@dataclasses.dataclass(frozen=True)
+class Instance:
+    """The little that the driver reads of an instance."""
+
+    uuid: str
+    name: str
+    project_id: str = "project-1"
+    user_id: str = "user-1"
+    image_ref: str | None = None
+    kernel_id: str | None = None
+    ramdisk_id: str | None = None
+    os_type: str | None = "linux"
+    image_properties: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+class FileImages:
+    """An image service that keeps what it is sent in files, and can be told to fail.
+
+    :ivar on_update: called as an upload begins; what it raises is raised to the driver.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir()
+        self.metadata: dict[str, Mapping[str, Any]] = {}
+        self.on_update: Any = lambda: None
+
+    def get(self, context: RequestContext, image_id: str) -> Mapping[str, Any]:
+        return {"id": image_id, "name": f"image {image_id}", "status": "queued"}
+
+    def update(
+        self,
+        context: RequestContext,
+        image_id: str,
+        metadata: Mapping[str, Any],
+        data: IO[bytes] | None = None,
+        size: int | None = None,
+    ) -> Mapping[str, Any]:
+        self.on_update()
+        assert data is not None
+        with (self.directory / image_id).open("wb") as file:
+            shutil.copyfileobj(data, file)
+            assert file.tell() == size
+        self.metadata[image_id] = metadata
+        return metadata
+
+
+class States:
+    """The manager's callback: keeps to the order that the database would enforce.
+
+    :ivar on: called before a state is entered, by state.
+    """
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.current = task_states.IMAGE_SNAPSHOT
+        self.on: dict[str, Any] = {}
+
+    def __call__(self, task_state: str, expected_state: str = task_states.IMAGE_SNAPSHOT) -> None:
+        self.on.get(task_state, lambda: None)()
+        if self.current != expected_state:
+            raise exception.UnexpectedTaskState(
+                instance_uuid="", expected=[expected_state], actual=self.current
+            )
+        self.current = task_state
+        self.seen.append(task_state)
+
+
+@dataclasses.dataclass(frozen=True)
+class Taken:
+    """A snapshot that was taken. :ivar path: of the image's data."""
+
+    report: SnapshotReport
+    path: Path
+    metadata: Mapping[str, Any]
+    states: list[str]
+
+    @property
+    def format(self) -> str:
+        return self.report.image_format
+
+
+class OldHost(Host):
+    """A libvirt that has no transient block copy, as far as the driver is told."""
+
+    def capabilities(self) -> capabilities.Capabilities:
+        return dataclasses.replace(
+            super().capabilities(),
+            libvirt_version=capabilities.TRANSIENT_BLOCK_COPY_VERSION - 1,
+        )
+
+
+class World:
+    """A driver on the lab's libvirt, with the parts that it is handed."""
+
+    def __init__(self, lab: LibvirtLab, directory: Path, host_class: type[Host] = Host) -> None:
+        self.lab = lab
+        self.conf = cfg.ConfigOpts()
+        nova_conf.register_opts(self.conf)
+        self.conf([], project="nova_snap", default_config_files=[])
+        self.snapshots = directory / "snapshots"
+        self.set(
+            connection_uri=lab.uri,
+            virt_type="qemu",
+            snapshots_directory=str(self.snapshots),
+            agent_timeout=5,
+            thaw_timeout=10,
+        )
+        self.host = host_class(self.conf)
+        self.images = FileImages(directory / "images")
+        self.driver = LibvirtDriver(self.conf, self.images, self.host)
+        self.context = RequestContext(overwrite=False)
+
+    def set(self, **options: Any) -> None:
+        """Set options of ``[libvirt]``; ``None`` is the default."""
+        for name, value in options.items():
+            if value is None:
+                self.conf.clear_override(name, "libvirt")
+            else:
+                self.conf.set_override(name, value, "libvirt")
+
+    def snapshot(self, guest: Guest, states: States | None = None, **properties: str) -> Taken:
+        """Take a snapshot, and see that the guest and the host are as before.
+
+        :param properties: of the instance's image.
+        """
+        states = states or States()
+        image_id = str(uuid.uuid4())
+        instance = Instance(guest.uuid, guest.name, image_properties=properties)
+        before = steady(guest)
+        try:
+            report = self.driver.snapshot(self.context, instance, image_id, states)
+        finally:
+            self.assert_nothing_left(guest, before)
+        return Taken(
+            report, self.images.directory / image_id, self.images.metadata[image_id], states.seen
+        )
+
+    def assert_nothing_left(self, guest: Guest, before: Mapping[str, Any]) -> None:
+        """The guest is as it was, without a job; no temporary file is there."""
+        assert steady(guest) == before
+        assert not guest.state()["block_jobs"]
+        assert guest.state()["job"] == 0
+        assert "<mirror" not in guest.xml()
+        assert self.leftovers() == []
+
+    def leftovers(self) -> list[str]:
+        """Whatever snapshots have left on the host."""
+        with contextlib.suppress(FileNotFoundError):
+            return sorted(os.listdir(self.snapshots))
+        return []
+
+
+def steady(guest: Guest) -> dict[str, Any]:
+    """What a snapshot must not change of a guest."""
+    state = guest.state()
+    return {
+        **{key: state[key] for key in ("state", "active", "persistent", "managed_save")},
+        "xml": guest.xml(inactive=True),
+    }
+
+
+def differences(taken: Taken, guest: Guest, disk_format: str) -> str:
+    """Compare an image with a guest's disk; the guest must be paused or shut off."""
+    return disk_image.differences(
+        taken.path, taken.format, guest.disk_path, disk_format, shared=True
+    )
+
+
+@contextlib.contextmanager
+def in_background(work: Any) -> Any:
+    """Run ``work`` in a thread during the block; its error is raised at the end."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as exc:
+            errors.append(exc)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join(60)
+        assert not thread.is_alive()
+    if errors:
+        raise errors[0]

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Backing chains: what is read of them, and what is refused."""
+
+import json
+import os
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from nova_snap import exception
+from nova_snap.virt.libvirt import chain, domain_xml, qcow2_header
+
+MIB = 1 << 20
+
+
+def create(path: Path, *options: str, image_format: str = "qcow2", size: int = MIB) -> Path:
+    arguments = ["qemu-img", "create", "-q", "-f", image_format, *options, str(path), str(size)]
+    subprocess.run(arguments, check=True)
+    return path
+
+
+def header(
+    *,
+    version: int = 3,
+    backing: bytes = b"",
+    extensions: tuple[tuple[int, bytes], ...] = (),
+    features: int = 0,
+    crypt: int = 0,
+    magic: bytes = b"QFI\xfb",
+    cluster_bits: int = 16,
+    length: int | None = None,
+) -> bytes:
+    """A qcow2 header made by hand."""
+    start = 104 if version == 3 else 72
+    body = b"".join(
+        struct.pack(">II", kind, len(data)) + data + b"\0" * (-len(data) % 8)
+        for kind, data in extensions
+    ) + struct.pack(">II", 0, 0)
+    offset = start + len(body) if backing else 0
+    fixed = struct.pack(">4sIQIIQI", magic, version, offset, len(backing), cluster_bits, MIB, crypt)
+    fixed = fixed.ljust(72, b"\0")
+    if version == 3:
+        fixed += struct.pack(">QQQII", features, 0, 0, 4, length or 104)
+    return (fixed + body + backing).ljust(65536, b"\0")
+
+
+def disk(path: Path, image_format: str = "qcow2", **values) -> domain_xml.Disk:
+    return domain_xml.Disk("vda", "virtio", "disk", "file", str(path), image_format, **values)
+
+
+def refusal(path: Path, image_format: str = "qcow2") -> str:
+    with pytest.raises(exception.UnsafeDisk) as caught:
+        chain.read_file(str(path), image_format)
+    return caught.value.reason
+
+
+def test_alone(tmp_path):
+    path = create(tmp_path / "disk")
+    assert chain.read(disk(path)) == [chain.Layer(str(path), "qcow2", MIB)]
+    assert chain.blockdev(chain.read(disk(path))) == {
+        "driver": "qcow2",
+        "file": {"driver": "file", "filename": str(path)},
+        "backing": None,
+    }
+
+
+def test_over_raw_over_odd_names(tmp_path):
+    base = create(tmp_path / 'base, of: all "disks"=é', image_format="raw", size=512 * 1024)
+    middle = create(tmp_path / "middle", "-b", str(base), "-F", "raw")
+    top = create(tmp_path / "top", "-b", "middle", "-F", "qcow2")
+    layers = chain.read(disk(top))
+    assert [(layer.path, layer.format, layer.virtual_size) for layer in layers] == [
+        (str(top), "qcow2", MIB),
+        (str(middle), "qcow2", MIB),
+        (str(base), "raw", 512 * 1024),
+    ]
+    text = chain.filename(layers)
+    assert text.startswith("json:")
+    bottom = json.loads(text[5:])["backing"]["backing"]
+    assert bottom == {"driver": "raw", "file": {"driver": "file", "filename": str(base)}}
+
+
+def test_raw_disk_that_looks_like_qcow2(tmp_path):
+    """What a guest writes to its raw disk is not a header."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"s")
+    path = tmp_path / "disk"
+    path.write_bytes(header(backing=str(secret).encode()))
+    assert chain.read(disk(path, "raw")) == [chain.Layer(str(path), "raw", 65536)]
+
+
+def test_qcow2_of_version_2(tmp_path):
+    base = create(tmp_path / "base", image_format="raw")
+    path = create(tmp_path / "disk", "-o", "compat=0.10", "-b", str(base), "-F", "raw")
+    assert [layer.format for layer in chain.read(disk(path))] == ["qcow2", "raw"]
+
+
+def test_format_that_the_header_does_not_name_is_raw(tmp_path):
+    base = create(tmp_path / "base", image_format="raw")
+    path = tmp_path / "disk"
+    path.write_bytes(header(backing=b"base"))
+    assert chain.read_file(str(path), "qcow2")[1] == chain.Layer(str(base), "raw", MIB)
+
+
+def test_format_that_the_header_does_not_name_but_libvirt_does(tmp_path):
+    base = create(tmp_path / "base")
+    path = tmp_path / "disk"
+    path.write_bytes(header(backing=str(base).encode()))
+    shown = disk(path, backing=(domain_xml.Layer(str(base), "qcow2"),))
+    assert chain.read(shown)[1].format == "qcow2"
+
+
+def test_unnamed_format_of_what_looks_like_qcow2_is_refused(tmp_path):
+    create(tmp_path / "base")
+    path = tmp_path / "disk"
+    path.write_bytes(header(backing=b"base"))
+    assert "does not name the format" in refusal(path)
+
+
+REFUSED = {
+    "data-file-feature": (header(features=1 << 2), "external data file"),
+    "data-file-extension": (
+        header(extensions=((0x44415441, b"/etc/shadow"),)),
+        "external data file",
+    ),
+    "unknown-feature": (header(features=1 << 5), "unknown features: 0x20"),
+    "encrypted": (header(crypt=2), "encrypted"),
+    "version-4": (header(version=4), "version 4"),
+    "no-qcow2": (header(magic=b"KDMV"), "said to be qcow2"),
+    "header-length": (header(length=8), "8 bytes long"),
+    "cluster-size": (header(cluster_bits=31), "2^31"),
+    "cut-off": (header()[:90], "cut off"),
+    "empty": (b"", "cut off"),
+    "backing-json": (header(backing=b"json:{}"), "not a plain file name"),
+    "backing-nbd": (header(backing=b"nbd:localhost:10809"), "not a plain file name"),
+    "backing-file-protocol": (header(backing=b"file:/etc/shadow"), "not a plain file name"),
+    "backing-http": (header(backing=b"http://host/image"), "not a plain file name"),
+    "backing-not-utf-8": (header(backing=b"\xff\xfe"), "not UTF-8"),
+    "backing-with-nul": (header(backing=b"a\0b"), "'a\\x00b'"),
+    "backing-missing": (header(backing=b"missing"), "cannot be read"),
+    "backing-directory": (header(backing=b"."), "not a regular file"),
+    "backing-device": (header(backing=b"/dev/null"), "not a regular file"),
+    "backing-itself": (
+        header(backing=b"disk", extensions=((0xE2792ACA, b"qcow2"),)),
+        "its own backing file",
+    ),
+    "backing-vmdk": (
+        header(backing=b"disk", extensions=((0xE2792ACA, b"vmdk"),)),
+        "its format is vmdk",
+    ),
+    "backing-luks": (
+        header(backing=b"disk", extensions=((0xE2792ACA, b"luks"),)),
+        "its format is luks",
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "reason"), REFUSED.values(), ids=REFUSED)
+def test_refused_header(tmp_path, content, reason):
+    path = tmp_path / "disk"
+    path.write_bytes(content)
+    assert reason in refusal(path)
+
+
+def test_extension_longer_than_the_header_is_refused(tmp_path):
+    content = bytearray(header(backing=b"base"))
+    content[104:112] = struct.pack(">II", 0xE2792ACA, 1 << 31)
+    path = tmp_path / "disk"
+    path.write_bytes(content)
+    assert "longer than the header" in refusal(path)
+
+
+def test_backing_name_outside_of_the_header_is_refused(tmp_path):
+    content = bytearray(header(backing=b"base"))
+    content[8:16] = struct.pack(">Q", 1 << 40)
+    path = tmp_path / "disk"
+    path.write_bytes(content)
+    assert "outside of the header" in refusal(path)
+
+
+def test_loop_is_refused(tmp_path):
+    extension = ((0xE2792ACA, b"qcow2"),)
+    (tmp_path / "a").write_bytes(header(backing=b"b", extensions=extension))
+    (tmp_path / "b").write_bytes(header(backing=b"a", extensions=extension))
+    assert "its own backing file" in refusal(tmp_path / "a")
+
+
+def test_endless_chain_is_refused(tmp_path):
+    extension = ((0xE2792ACA, b"qcow2"),)
+    for number in range(chain.MAX_DEPTH + 1):
+        backing = str(number + 1).encode()
+        (tmp_path / str(number)).write_bytes(header(backing=backing, extensions=extension))
+    assert f"more than {chain.MAX_DEPTH}" in refusal(tmp_path / "0")
+
+
+def test_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert "not a regular file" in refusal(tmp_path / "pipe", "raw")
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"encrypted": True}, "encrypted"),
+        ({"sliced": True}, "slice"),
+    ],
+)
+def test_refused_disk(tmp_path, values, reason):
+    with pytest.raises(exception.UnsafeDisk, match=reason):
+        chain.read(disk(create(tmp_path / "disk"), **values))
+
+
+def test_disk_that_is_no_file_is_refused():
+    block = domain_xml.Disk("vda", "virtio", "disk", "block", "/dev/sda", "raw")
+    with pytest.raises(exception.UnsafeDisk, match="only files"):
+        chain.read(block)
+
+
+def test_relative_path_is_refused():
+    assert "not absolute" in refusal(Path("disk"))
+
+
+def test_header_of_every_image_that_qemu_img_makes(tmp_path):
+    for number, options in enumerate(
+        ["compat=0.10", "extended_l2=on", "compression_type=zstd", "cluster_size=512", ""]
+    ):
+        arguments = ("-o", options) if options else ()
+        path = create(tmp_path / str(number), *arguments)
+        with path.open("rb") as file:
+            found = qcow2_header.read(file, str(path))
+        assert found == qcow2_header.Qcow2Header(MIB, None, None)

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The guest comes back in every outcome of a managed save, with its devices."""
+
+import logging
+
+import pytest
+
+from nova_snap import exception
+from nova_snap.compute import power_state
+from nova_snap.virt.libvirt import devices
+from nova_snap.virt.libvirt.snapshot import workdir
+from nova_snap.virt.libvirt.snapshot.base import Request
+from nova_snap.virt.libvirt.snapshot.managed_save import ManagedSave, put_back
+from tests.unit.virt import doubles
+
+SAVED = [
+    "detach_device",
+    "detach_device",
+    "managed_save",
+    "launch",
+    "attach_device",
+    "attach_device",
+]
+
+
+class Backend:
+    """Reads the disk. :ivar error: what goes wrong."""
+
+    def __init__(self, guest):
+        self.guest = guest
+        self.error = None
+
+    def snapshot_extract(self, target, out_format):
+        assert not self.guest.active, "the disk is read while the guest has it open"
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.fixture
+def guest():
+    return doubles.FakeGuest()
+
+
+@pytest.fixture
+def directory(tmp_path):
+    made = workdir.create(str(tmp_path / "snapshots"), doubles.UUID)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def method(conf):
+    conf.set_override("operation_timeout", 1, "libvirt")
+    return ManagedSave(conf)
+
+
+@pytest.fixture
+def request_(guest, directory):
+    directory.note(power_state=guest.state)
+    return make_request(guest, directory)
+
+
+def make_request(guest, directory, begin=lambda: None) -> Request:
+    domain = guest.describe()
+    return Request(
+        guest, domain, guest.state, domain.root_disk(), Backend(guest), "qcow2", directory, begin
+    )
+
+
+def assert_as_before(guest, state=power_state.RUNNING):
+    assert (guest.active, guest.state, guest.saved) == (True, state, False)
+    assert guest.devices.keys() == doubles.HOSTDEVS.keys()
+
+
+def test_good(method, guest, request_):
+    method.take(request_)
+    assert guest.changes() == SAVED
+    assert_as_before(guest)
+
+
+def test_paused_guest_comes_back_paused(method, guest, directory):
+    guest.state = power_state.PAUSED
+    directory.note(power_state=guest.state)
+    method.take(make_request(guest, directory))
+    assert_as_before(guest, power_state.PAUSED)
+
+
+def test_reading_fails(method, guest, request_):
+    request_.backend.error = exception.QemuImgFailed(command="convert", exit_code=1, stderr="no")
+    with pytest.raises(exception.QemuImgFailed):
+        method.take(request_)
+    assert_as_before(guest)
+
+
+def test_snapshot_is_not_wanted_any_more(method, guest, directory):
+    """The callback refuses just after the save."""
+    directory.note(power_state=guest.state)
+
+    def begin():
+        assert guest.saved
+        raise exception.UnexpectedTaskState(instance_uuid="", expected=(), actual="deleting")
+
+    with pytest.raises(exception.UnexpectedTaskState):
+        method.take(make_request(guest, directory, begin))
+    assert_as_before(guest)
+
+
+def test_save_fails_and_the_guest_runs(method, guest, request_):
+    guest.errors["managed_save"] = doubles.failed("managedSave")
+    with pytest.raises(exception.LibvirtOperationFailed):
+        method.take(request_)
+    assert "launch" not in guest.changes()
+    assert_as_before(guest)
+
+
+def test_save_fails_and_leaves_the_guest_paused(method, guest, request_):
+    guest.errors["managed_save"] = exception.WaitTimeout(what="the save", seconds=1)
+    guest.before["managed_save"] = lambda: setattr(guest, "state", power_state.PAUSED)
+    with pytest.raises(exception.WaitTimeout):
+        method.take(request_)
+    assert_as_before(guest)
+
+
+def test_save_succeeds_but_its_answer_is_lost(method, guest, request_):
+    guest.errors["managed_save"] = exception.HypervisorUnavailable(uri="", reason="gone")
+
+    def save():
+        guest.saved = True
+        guest.stop()
+
+    guest.before["managed_save"] = save
+    with pytest.raises(exception.HypervisorUnavailable):
+        method.take(request_)
+    assert_as_before(guest)
+
+
+def test_restoring_is_tried_again(method, guest, request_):
+    guest.patience = 30.0
+    guest.errors["launch"] = [doubles.failed("createWithFlags")]
+    method.take(request_)
+    assert guest.changes().count("launch") == 2
+    assert_as_before(guest)
+
+
+def test_restoring_fails_for_good(method, guest, request_, caplog):
+    guest.errors["launch"] = doubles.failed("createWithFlags")
+    with pytest.raises(exception.LibvirtOperationFailed):
+        method.take(request_)
+    assert f"is DOWN. Its memory is kept: start it with: virsh start {guest.name}" in caplog.text
+    # For whoever puts it right later.
+    assert request_.workdir.journal.saving
+    assert len(request_.workdir.journal.detached) == 2
+
+
+def test_user_starts_the_guest_meanwhile(method, guest, request_):
+    method.take(request_)
+    request_.workdir.note(saving=True)
+    guest.calls.clear()
+    put_back(guest, request_.workdir, 1)
+    assert guest.changes() == []
+
+
+def test_user_shuts_the_guest_off_meanwhile(guest, directory, caplog):
+    """What is neither saved nor running was stopped by somebody: it is not booted."""
+    directory.note(power_state=guest.state, saving=True)
+    guest.stop()
+    put_back(guest, directory, 1)
+    assert not guest.active
+    assert "was shut off meanwhile" in caplog.text
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_one_device_cannot_be_attached(method, guest, request_, caplog, number):
+    guest.errors["attach_device"] = [None] * number + [doubles.failed("attachDevice", "no slot")]
+    method.take(request_)
+    assert guest.state == power_state.RUNNING
+    assert len(guest.devices) == 1
+    errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    assert len(errors) == 1
+    assert "WITHOUT this device" in errors[0]
+    assert "no slot" in errors[0]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_device_cannot_be_detached(method, guest, request_, number):
+    guest.errors["detach_device"] = [None] * number + [doubles.failed("detachDevice", "busy")]
+    with pytest.raises(exception.DeviceError, match=r"Cannot detach device .*: busy"):
+        method.take(request_)
+    assert "managed_save" not in guest.calls
+    assert_as_before(guest)
+
+
+def test_guest_keeps_a_device(guest):
+    """libvirt has asked it to let go; it does not."""
+    device = guest.describe().host_devices[0]
+    original = dict(guest.devices)
+    guest.before["xml"] = lambda: guest.devices.update(original)
+    with pytest.raises(exception.DeviceError, match=r"Waited 0\.01 s for the guest to release"):
+        devices.detach(guest, device, 0.01)
+
+
+def test_guest_takes_its_time_to_let_go(guest):
+    device = guest.describe().host_devices[0]
+    original = dict(guest.devices)
+    looks = iter([True, True])
+    guest.before["xml"] = lambda: next(looks, False) and guest.devices.update(original)
+    guest.before["detach_device"] = guest.calls.clear
+    guest.errors["xml"] = [None, None]
+
+    def release():
+        if not next(looks, False):
+            guest.devices.pop(device.address, None)
+
+    guest.before["xml"] = release
+    guest.before["detach_device"] = lambda: guest.devices.update(original)
+    devices.detach(guest, device, 10)
+    assert device.address not in guest.devices

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The choice of the snapshot method, as a table."""
+
+import dataclasses
+
+import pytest
+
+from nova_snap import exception
+from nova_snap.compute import power_state
+from nova_snap.virt.libvirt import domain_xml
+from nova_snap.virt.libvirt.capabilities import Capabilities
+from nova_snap.virt.libvirt.snapshot.methods import GuestFacts, Method, choose_method
+
+NEW = Capabilities("QEMU", 9_000_000, 7_002_000)
+OLDEST = Capabilities("QEMU", 1_000_000, 1_003_000)
+TOO_OLD_LIBVIRT = Capabilities("QEMU", 999_999, 1_003_000)
+TOO_OLD_QEMU = Capabilities("QEMU", 1_000_000, 1_002_999)
+LXC = Capabilities("LXC", 9_000_000, 6_001_000)
+
+DISK = domain_xml.Disk("vda", "virtio", "disk", "file", "/disk", "qcow2")
+RAW = dataclasses.replace(DISK, format="raw")
+LVM = dataclasses.replace(DISK, source_type="block", format="raw", path="/dev/vg/lv")
+RBD = dataclasses.replace(DISK, source_type="network", format="raw", path=None)
+VMDK = dataclasses.replace(DISK, format="vmdk")
+
+RUNNING = GuestFacts(power_state.RUNNING, True, "kvm")
+EMULATED = GuestFacts(power_state.RUNNING, True, "qemu")
+PAUSED = GuestFacts(power_state.PAUSED, True, "kvm")
+SHUT_OFF = GuestFacts(power_state.SHUTDOWN, False, "kvm")
+SUSPENDED = GuestFacts(power_state.SHUTDOWN, False, "kvm", has_managed_save=True)
+SHUTTING_DOWN = GuestFacts(power_state.SHUTDOWN, True, "kvm")
+CRASHED = GuestFacts(power_state.CRASHED, True, "kvm")
+ASLEEP = GuestFacts(power_state.SUSPENDED, True, "kvm")
+CONTAINER = GuestFacts(power_state.RUNNING, True, "lxc")
+STOPPED_CONTAINER = GuestFacts(power_state.SHUTDOWN, False, "lxc")
+
+
+def strict(guest: GuestFacts) -> GuestFacts:
+    return dataclasses.replace(guest, quiesce_required=True)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "config", "guest", "disk", "method", "reason"),
+    [
+        (NEW, "auto", RUNNING, DISK, Method.MIRROR, "the guest is running"),
+        (NEW, "auto", EMULATED, RAW, Method.MIRROR, "the guest is running"),
+        (NEW, "auto", PAUSED, DISK, Method.MIRROR, "the guest is paused"),
+        (NEW, "auto", CRASHED, DISK, Method.MIRROR, "the guest is crashed"),
+        (NEW, "auto", ASLEEP, DISK, Method.MIRROR, "the guest is suspended"),
+        (OLDEST, "auto", RUNNING, DISK, Method.MIRROR, "the guest is running"),
+        (NEW, "mirror", RUNNING, DISK, Method.MIRROR, "snapshot_method asks"),
+        (NEW, "managed_save", RUNNING, DISK, Method.MANAGED_SAVE, "snapshot_method asks"),
+        (NEW, "managed_save", PAUSED, RAW, Method.MANAGED_SAVE, "snapshot_method asks"),
+        (TOO_OLD_LIBVIRT, "auto", RUNNING, DISK, Method.MANAGED_SAVE, "libvirt 0.999.999"),
+        (TOO_OLD_QEMU, "auto", PAUSED, DISK, Method.MANAGED_SAVE, "this is QEMU 1.2.999"),
+        (NEW, "auto", SHUT_OFF, DISK, Method.OFFLINE, "shut off"),
+        (NEW, "mirror", SHUT_OFF, RAW, Method.OFFLINE, "shut off"),
+        (NEW, "managed_save", SHUT_OFF, DISK, Method.OFFLINE, "shut off"),
+        (NEW, "managed_save", SUSPENDED, DISK, Method.OFFLINE, "its memory stays saved"),
+        (NEW, "auto", strict(SHUT_OFF), DISK, Method.OFFLINE, "shut off"),
+        (TOO_OLD_QEMU, "auto", SHUT_OFF, DISK, Method.OFFLINE, "shut off"),
+        (LXC, "auto", STOPPED_CONTAINER, RAW, Method.OFFLINE, "shut off"),
+        (NEW, "auto", strict(RUNNING), DISK, Method.MIRROR, "the guest is running"),
+    ],
+)
+def test_choice(capabilities, config, guest, disk, method, reason):
+    choice = choose_method(capabilities, config, guest, disk)
+    assert choice.method is method
+    assert reason in choice.reason
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "config", "guest", "disk", "reason"),
+    [
+        (NEW, "auto", RUNNING, LVM, "format raw in a block"),
+        (NEW, "auto", SHUT_OFF, RBD, "format raw in a network"),
+        (NEW, "auto", RUNNING, VMDK, "format vmdk in a file"),
+        (LXC, "auto", CONTAINER, RAW, "a container that runs"),
+        (LXC, "managed_save", CONTAINER, RAW, "a container that runs"),
+        (LXC, "mirror", CONTAINER, RAW, "a container that runs"),
+        (NEW, "auto", SHUTTING_DOWN, DISK, "about to shut down"),
+        (NEW, "managed_save", CRASHED, DISK, "that is crashed cannot be saved"),
+        (NEW, "managed_save", ASLEEP, DISK, "that is suspended cannot be saved"),
+        (NEW, "managed_save", strict(RUNNING), DISK, "requires a quiesce"),
+        (TOO_OLD_QEMU, "mirror", RUNNING, DISK, "needs QEMU 1.3.0 and libvirt 1.0.0"),
+        (TOO_OLD_QEMU, "auto", strict(RUNNING), DISK, "requires a quiesce"),
+        (TOO_OLD_QEMU, "auto", CRASHED, DISK, "none is known for a guest that is crashed"),
+    ],
+)
+def test_no_choice(capabilities, config, guest, disk, reason):
+    with pytest.raises(exception.SnapshotMethodUnavailable) as caught:
+        choose_method(capabilities, config, guest, disk)
+    assert reason in caught.value.reason
+    assert caught.value.method == config
