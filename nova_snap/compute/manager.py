@@ -77,27 +77,25 @@ class ComputeManager:
         """
         own = context.elevated()
         own.db = self._database
+        found = None
         try:
-            claimed = self._claim(own, instance, image_id)
+            found = Instance.get_by_uuid(own, primitive.instance_uuid(instance))
+            if not self._claim(own, found, image_id):
+                return
         except exception.NovaSnapError as error:
-            self._refuse(own, image_id, error)
+            self._refuse(own, image_id, found, error)
             return
-        if claimed is not None:
-            found, action = claimed
-            self._long_tasks.submit(
-                functools.partial(self._snapshot_instance, own, image_id, found, action)
+        self._long_tasks.submit(
+            functools.partial(
+                self._snapshot_instance, own, image_id, found, self._action(own, found)
             )
+        )
 
     # -- taking a request up ---------------------------------------------------------------
 
-    def _claim(
-        self, context: RequestContext, instance: Any, image_id: str
-    ) -> tuple[Instance, InstanceAction] | None:
-        """The instance, in task_state image_snapshot, and the action to tell the user by.
-
-        ``None`` for a message that came twice.
-        """
-        found = Instance.get_by_uuid(context, primitive.instance_uuid(instance))
+    def _claim(self, context: RequestContext, found: Instance, image_id: str) -> bool:
+        """Bring the instance into task_state image_snapshot; ``False`` for a message that came
+        twice, which is not obeyed again."""
         if found.task_state is not None and found.snapshot_image_id == image_id:
             if found.task_state != task_states.IMAGE_SNAPSHOT_PENDING:
                 LOG.warning(
@@ -105,14 +103,14 @@ class ComputeManager:
                     found.uuid,
                     image_id,
                 )
-                return None
+                return False
         else:
             self._check_unannounced(context, found, image_id)
         expected = found.task_state
         found.task_state = task_states.IMAGE_SNAPSHOT
         found.snapshot_image_id = image_id
         found.save(expected_task_state=[expected])
-        return found, self._action(context, found)
+        return True
 
     def _check_unannounced(
         self, context: RequestContext, instance: Instance, image_id: str
@@ -142,10 +140,20 @@ class ComputeManager:
         return action
 
     def _refuse(
-        self, context: RequestContext, image_id: str, error: exception.NovaSnapError
+        self,
+        context: RequestContext,
+        image_id: str,
+        instance: Instance | None,
+        error: exception.NovaSnapError,
     ) -> None:
+        """Leave the instance as it is and no queued image; who asked finds the reason in the
+        instance's actions."""
         LOG.error("The snapshot to image %s is refused: %s", image_id, error)
         recovery.delete_image(self._image_api, context, image_id, only_status="queued")
+        if instance is not None:
+            action = self._action(context, instance)
+            if action.finish_time is None:
+                action.finish(context, error.for_user())
 
     # -- the snapshot ----------------------------------------------------------------------
 

@@ -340,6 +340,9 @@ class TestRefusal:
         instance = make_instance(context, **values)
         self.refuse(manager, context, images, instance.uuid)
         assert Instance.get_by_uuid(context, instance.uuid) == instance
+        said = reason(context, instance)
+        assert said is not None
+        assert said.startswith(f"Cannot 'createImage' instance {instance.uuid} while it is in ")
 
     def test_the_same_message_twice_gives_one_image(
         self, manager: ComputeManager, context: RequestContext, images: MemoryImages
@@ -355,6 +358,7 @@ class TestRefusal:
         assert images.records[image_id]["status"] == "active"
         assert images.data[image_id] == snapshot_data(instance.uuid, SIZE)
         assert Instance.get_by_uuid(context, instance.uuid).task_state is None
+        assert reason(context, instance) is None
 
 
 class TestRecovery:
