@@ -100,6 +100,7 @@ _CODES: Final[dict[type[exception.NovaSnapError], int]] = {
     exception.QuiesceUnsupported: 400,
 }
 
+
 def code_of(error: BaseException) -> int | None:
     """The HTTP code of an error; ``None`` for one that was not foreseen."""
     if isinstance(error, webob.exc.HTTPError):

@@ -6,7 +6,7 @@ from typing import Any, Final, cast
 
 import webob
 
-from nova_snap.api import errors
+from nova_snap.api import errors, text
 from nova_snap.api.microversion import Microversion
 from nova_snap.context import RequestContext
 
@@ -71,9 +71,17 @@ class Request(webob.Request):  # type: ignore[misc]
         :raises nova_snap.api.errors.MalformedRequest: if it is no JSON object.
         """
         if self.content_type not in _JSON_TYPES:
-            raise errors.UnsupportedMediaType(given=self.content_type)
+            raise errors.UnsupportedMediaType(given=text.shorten(self.content_type))
         try:
-            body = json.loads(self.body.decode("utf-8"))
+            raw = self.body
+        except OSError:
+            raise errors.MalformedRequest(
+                reason="Malformed request body: it ends before its Content-Length."
+            ) from None
+        if not raw:
+            raise errors.MalformedRequest(reason="Malformed request body: there is none.")
+        try:
+            body = json.loads(raw.decode("utf-8"))
             # A lone surrogate ("\ud800") is JSON and yet no text that could be passed on.
             json.dumps(body, ensure_ascii=False).encode("utf-8")
         except UnicodeError:

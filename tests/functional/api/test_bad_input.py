@@ -39,7 +39,7 @@ def assert_nothing_changed(service: Service) -> None:
 
 
 BODIES = {
-    "no-body": (b"", 400, "not JSON"),
+    "no-body": (b"", 400, "there is none"),
     "malformed-json": (b'{"createImage": {"name": "x"', 400, "not JSON"),
     "not-utf-8": (b'{"createImage": {"name": "\xff"}}', 400, "not UTF-8"),
     "lone-surrogate": (
@@ -147,23 +147,49 @@ def test_the_type_of_the_body(service: Service, content_type: str, code: int) ->
         assert_nothing_changed(service)
 
 
-def test_a_body_of_unknown_length_may_not_be_too_large(service: Service) -> None:
+class Endless(io.RawIOBase):
+    """A client that does not stop sending."""
+
+    sent = 0
+
+    def read(self, size: int = -1) -> bytes:
+        assert size > 0, "this would never return"
+        self.sent += size
+        return b" " * size
+
+
+def post_stream(service: Service, stream: io.RawIOBase | io.BytesIO) -> webob.Response:
+    """A body without a Content-Length, as chunked encoding gives it."""
     request = webob.Request.blank(ACTION, method="POST", headers={"X-Auth-Token": svc.TOKEN})
-    request.environ["wsgi.input"] = io.BytesIO(create_image(name="x", metadata={"a": "v" * 200000}))
+    request.environ["wsgi.input"] = stream
     request.environ["wsgi.input_terminated"] = True
     request.environ.pop("CONTENT_LENGTH", None)
-    response = request.get_response(service.app)
+    return request.get_response(service.app)
+
+
+def test_a_body_of_unknown_length_is_not_read_to_an_end_that_may_never_come(
+    service: Service,
+) -> None:
+    stream = Endless()
+    response = post_stream(service, stream)
     assert response.status_int == 413
     assert "114688" in message(response)
+    assert stream.sent < 200000
+    assert_nothing_changed(service)
+
+
+def test_a_client_that_hangs_up(service: Service) -> None:
+    request = webob.Request.blank(ACTION, method="POST", headers={"X-Auth-Token": svc.TOKEN})
+    request.environ["wsgi.input"] = io.BytesIO(b'{"createImage"')
+    request.environ["CONTENT_LENGTH"] = "1000"
+    response = request.get_response(service.app)
+    assert response.status_int == 400
+    assert "ends before its Content-Length" in message(response)
     assert_nothing_changed(service)
 
 
 def test_a_body_of_unknown_length_may_be_small(service: Service) -> None:
-    request = webob.Request.blank(ACTION, method="POST", headers={"X-Auth-Token": svc.TOKEN})
-    request.environ["wsgi.input"] = io.BytesIO(create_image(name="x"))
-    request.environ["wsgi.input_terminated"] = True
-    request.environ.pop("CONTENT_LENGTH", None)
-    assert request.get_response(service.app).status_int == 202
+    assert post_stream(service, io.BytesIO(create_image(name="x"))).status_int == 202
 
 
 @pytest.mark.parametrize(
