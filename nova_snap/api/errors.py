@@ -79,12 +79,14 @@ class UnsupportedMediaType(exception.NovaSnapError):
 
 # The first class in an exception's line of ancestors that is here decides. Whatever is not here
 # was not foreseen: 500, and not a word of it to the client.
-_CODES: Final[dict[type[exception.NovaSnapError], int]] = {
+_CODES: Final[dict[type[exception.NovaSnapError], int | None]] = {
     exception.NotFound: 404,
     # A marker is a parameter of a list that exists.
     exception.MarkerNotFound: 400,
     exception.Conflict: 409,
     exception.Invalid: 400,
+    # A client cannot ask for a transition: this is a mistake of ours.
+    exception.InvalidTransition: None,
     exception.Forbidden: 403,
     Unauthenticated: 401,
     MethodNotAllowed: 405,

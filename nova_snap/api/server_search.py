@@ -58,7 +58,7 @@ _SUPPORTED: Final = frozenset(
 )
 
 # Whatever else Nova sorts by is the same for every instance here, or is not kept in a column.
-_SORTABLE: Final = frozenset(
+SORTABLE: Final = frozenset(
     words(
         "availability_zone created_at display_description display_name host hostname image_ref "
         "kernel_id launched_at power_state project_id ramdisk_id root_device_name task_state "
@@ -229,5 +229,5 @@ def _sort(query: Query, context: RequestContext) -> tuple[tuple[str, str], ...]:
         if key in _ADMIN_SORT_KEYS and not context.is_admin:
             raise errors.AdminOnly(what=f"sort servers by {key}")
     pairs = dict(reversed([(key, way) for key, way in zip(keys, directions, strict=True)]))
-    found = tuple((key, pairs[key]) for key in dict.fromkeys(keys) if key in _SORTABLE)
+    found = tuple((key, pairs[key]) for key in dict.fromkeys(keys) if key in SORTABLE)
     return found or (("created_at", "desc"),)

@@ -22,6 +22,7 @@ IMAGE_SERVICE = {
     "bad-property": (exception.InvalidImageProperty(reason="too odd"), 400, "badRequest"),
     "over-quota": (exception.ImageTooLarge(reason="quota"), 413, "overLimit"),
     "unforeseen": (RuntimeError(SECRET), 500, "computeFault"),
+    "mistake": (exception.InvalidTransition(old=None, new=SECRET), 500, "computeFault"),
 }
 
 

@@ -29,7 +29,7 @@ LOST = pytest.mark.xfail(strict=True, reason="db.queries: paging by a column tha
 NULLABLE_HERE = {"host", "hostname", "image_ref", "launched_at", "task_state"}
 ORDERS = [
     pytest.param(key, way, marks=[LOST] if way == "desc" and key in NULLABLE_HERE else [])
-    for key in sorted(server_search._SORTABLE)
+    for key in sorted(server_search.SORTABLE)
     for way in ("asc", "desc")
 ]
 
