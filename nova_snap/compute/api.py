@@ -185,8 +185,7 @@ class API:
 
     def _give_back(self, instance: Instance) -> bool:
         """Whether the claim was still ours to give back; else the host has taken it up."""
-        instance.task_state = None
-        instance.snapshot_image_id = None
+        instance.end_snapshot()
         try:
             instance.save(expected_task_state=[task_states.IMAGE_SNAPSHOT_PENDING])
         except exception.UnexpectedTaskState:

@@ -12,6 +12,7 @@ from oslo_log import log
 from nova_snap import exception
 from nova_snap.compute import power_state, recovery, rpc, task_states, vm_states
 from nova_snap.compute.long_tasks import LongTasks
+from nova_snap.compute.monitor import SnapshotMonitor
 from nova_snap.compute.recovery import ImageStore
 from nova_snap.context import RequestContext
 from nova_snap.db.session import Database
@@ -171,7 +172,7 @@ class ComputeManager:
             with InstanceActionEvent.record(
                 context, action, "compute_snapshot_instance", self.host
             ) as event:
-                report = self._take(context, image_id, instance, expected_task_state)
+                report = self._take(context, image_id, instance, expected_task_state, event)
                 event.details = f"{report.method}: {report.reason}"
         except Exception as error:
             self._failed(context, image_id, instance, action, error)
@@ -184,6 +185,7 @@ class ComputeManager:
         image_id: str,
         instance: Instance,
         expected_task_state: str,
+        event: InstanceActionEvent,
     ) -> SnapshotReport:
         instance.power_state = self._get_power_state(context, instance)
         instance.save()
@@ -198,10 +200,12 @@ class ComputeManager:
             instance.task_state = task_state
             instance.save(expected_task_state=expected_state)
 
-        report = self.driver.snapshot(context, instance, image_id, update_task_state)
+        with SnapshotMonitor(context, self._image_api, instance.uuid, image_id, event) as monitor:
+            report = self.driver.snapshot(context, instance, image_id, update_task_state, monitor)
 
-        instance.task_state = None
-        instance.snapshot_image_id = None
+        # The progress was written behind this object's back.
+        instance.refresh()
+        instance.end_snapshot()
         instance.save(expected_task_state=task_states.IMAGE_UPLOADING)
         LOG.info(
             "Snapshot of instance %s to image %s is done: method %s, %d bytes of %s",

@@ -146,8 +146,7 @@ def _free(instance: Instance, image_id: str | None) -> None:
             instance.snapshot_image_id == image_id
         ):
             expected = instance.task_state
-            instance.task_state = None
-            instance.snapshot_image_id = None
+            instance.end_snapshot()
             instance.save(expected_task_state=[expected])
     except (exception.InstanceNotFound, exception.UnexpectedTaskState) as error:
         LOG.info("Instance %s is in other hands: %s", instance.uuid, error)

@@ -72,6 +72,8 @@ class Instance(Timestamps, Base):
     task_state: orm.Mapped[str | None] = orm.mapped_column(sa.String(255))
     power_state: orm.Mapped[int] = orm.mapped_column()
     snapshot_image_id: orm.Mapped[str | None] = orm.mapped_column(sa.String(36))
+    snapshot_bytes_done: orm.Mapped[int | None] = orm.mapped_column(sa.BigInteger)
+    snapshot_bytes_total: orm.Mapped[int | None] = orm.mapped_column(sa.BigInteger)
     launched_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(DateTime)
     terminated_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(DateTime)
     deleted_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(DateTime)

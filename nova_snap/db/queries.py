@@ -78,6 +78,22 @@ def instance_update(
     return bool(result.rowcount)  # type: ignore[attr-defined]
 
 
+def instance_report_progress(
+    session: orm.Session, uuid: str, image_id: str, done: int, total: int
+) -> None:
+    """Set the progress columns of an instance whose snapshot is for ``image_id``."""
+    session.execute(
+        sa.update(models.Instance)
+        .where(
+            models.Instance.uuid == uuid,
+            models.Instance.deleted == 0,
+            models.Instance.snapshot_image_id == image_id,
+            models.Instance.task_state.is_not(None),
+        )
+        .values(snapshot_bytes_done=done, snapshot_bytes_total=total)
+    )
+
+
 def instance_soft_delete(session: orm.Session, uuid: str) -> bool:
     """Hide the instance; its row stays for its actions and faults."""
     now = timeutils.utcnow()

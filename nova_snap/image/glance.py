@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import glanceclient
 import glanceclient.exc
@@ -16,7 +16,7 @@ from oslo_utils import uuidutils
 
 from nova_snap import exception
 from nova_snap.context import RequestContext
-from nova_snap.image.upload import HashingReader
+from nova_snap.image.upload import HashingReader, ImageData
 
 LOG = log.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class API:
         context: RequestContext,
         image_id: str,
         metadata: Mapping[str, Any],
-        data: IO[bytes] | None = None,
+        data: ImageData | None = None,
         size: int | None = None,
     ) -> Mapping[str, Any]:
         """Set properties, leaving the others alone, and with ``data`` send the content.

@@ -2,11 +2,21 @@
 """What is sent to the image service, counted and hashed while it is read."""
 
 import hashlib
-from typing import IO, Final
+from typing import Final, Protocol
+
+
+class ImageData(Protocol):
+    """The content of an image, which may be read more than once."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most ``size`` bytes; none only at the end."""
+
+    def seek(self, offset: int, /) -> int:
+        """Go to ``offset``, which is always 0."""
 
 
 class HashingReader:
-    """A file to be uploaded, which may be read more than once.
+    """An image to be uploaded, which may be read more than once.
 
     :param data: seekable.
     :param size: how many bytes of it are the image. A file that ends before that is an error,
@@ -15,7 +25,7 @@ class HashingReader:
 
     algorithm: Final = "sha512"
 
-    def __init__(self, data: IO[bytes], size: int) -> None:
+    def __init__(self, data: ImageData, size: int) -> None:
         self.size = size
         self.used = False
         self._data = data

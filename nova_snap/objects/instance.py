@@ -46,6 +46,8 @@ class Instance:
     :ivar name: the libvirt domain's name; ``display_name`` is what the user sees.
     :ivar metadata: the user's own; ``system_metadata`` is the service's.
     :ivar snapshot_image_id: the image that the snapshot that runs, or waits, is for.
+    :ivar snapshot_bytes_done: how much of its data was sent, of ``snapshot_bytes_total``;
+        ``None`` before that is known.
     """
 
     uuid: str
@@ -68,6 +70,8 @@ class Instance:
     task_state: str | None = None
     power_state: int = power_state.NOSTATE
     snapshot_image_id: str | None = None
+    snapshot_bytes_done: int | None = None
+    snapshot_bytes_total: int | None = None
     launched_at: datetime.datetime | None = None
     terminated_at: datetime.datetime | None = None
     deleted_at: datetime.datetime | None = None
@@ -102,6 +106,13 @@ class Instance:
             for key, value in self.system_metadata.items()
             if key.startswith(IMAGE_PREFIX)
         }
+
+    @property
+    def snapshot_progress(self) -> int | None:
+        """How far the snapshot's upload is, in percent; ``None`` where none runs."""
+        if self.snapshot_bytes_done is None or not self.snapshot_bytes_total:
+            return None
+        return min(100, self.snapshot_bytes_done * 100 // self.snapshot_bytes_total)
 
     # -- writing ---------------------------------------------------------------------------
 
@@ -145,6 +156,25 @@ class Instance:
                     instance_uuid=self.uuid, expected=list(expected or ()), actual=row.task_state
                 )
         self._saved.update(changes)
+
+    @staticmethod
+    @retry_on_deadlock
+    def report_progress(
+        context: RequestContext, uuid: str, image_id: str, done: int, total: int
+    ) -> None:
+        """Say how far the snapshot for ``image_id`` is; nothing, if another one runs by now.
+
+        :param done: bytes sent. :param total: bytes to send.
+        """
+        with context.db.writer() as session:
+            queries.instance_report_progress(session, uuid, image_id, done, total)
+
+    def end_snapshot(self) -> None:
+        """Clear all that belongs to the snapshot that ran, for :meth:`save` to write."""
+        self.task_state = None
+        self.snapshot_image_id = None
+        self.snapshot_bytes_done = None
+        self.snapshot_bytes_total = None
 
     def refresh(self) -> None:
         """Read the instance again; unsaved changes are lost.
@@ -227,6 +257,8 @@ _COLUMNS: Final = (
     "task_state",
     "power_state",
     "snapshot_image_id",
+    "snapshot_bytes_done",
+    "snapshot_bytes_total",
     "launched_at",
     "terminated_at",
 )

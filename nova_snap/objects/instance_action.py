@@ -134,6 +134,11 @@ class InstanceActionEvent:
             raise
         step._finish(context, SUCCESS, step.details, None)
 
+    def note(self, context: RequestContext, details: str) -> None:
+        """Record how far the step is."""
+        with context.db.writer() as session:
+            queries.event_update(session, self.id, {"details": details})
+
     def _finish(
         self, context: RequestContext, result: str, details: str | None, trace: str | None
     ) -> None:

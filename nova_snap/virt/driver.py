@@ -7,8 +7,8 @@ that it may use of them.
 
 import abc
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import IO, Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from nova_snap import context as nova_context
 
@@ -47,6 +47,16 @@ class InstanceLike(Protocol):
         ``hw_qemu_guest_agent``, without Nova's ``image_`` prefix."""
 
 
+class ImageData(Protocol):
+    """The content of an image, which may be read more than once."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most ``size`` bytes; none only at the end."""
+
+    def seek(self, offset: int, /) -> int:
+        """Go to ``offset``, which is always 0."""
+
+
 class ImageUploader(Protocol):
     """The image service, as a driver uses it."""
 
@@ -58,7 +68,7 @@ class ImageUploader(Protocol):
         context: nova_context.RequestContext,
         image_id: str,
         metadata: Mapping[str, Any],
-        data: IO[bytes] | None = None,
+        data: ImageData | None = None,
         size: int | None = None,
     ) -> Mapping[str, Any]:
         """Set properties and, with ``data``, send the content: ``size`` bytes from the start.
@@ -76,6 +86,36 @@ class UpdateTaskState(Protocol):
     def __call__(self, task_state: str, expected_state: str = ...) -> None:
         """:raises nova_snap.exception.UnexpectedTaskState: if the instance was taken away.
         :raises nova_snap.exception.InstanceNotFound: if it is gone."""
+
+
+class SnapshotMonitor(Protocol):
+    """Whom the driver tells how far it is, and who tells it when to stop."""
+
+    def progress(self, done: int, total: int) -> None:
+        """:param done: bytes of the image that were sent. :param total: its length in bytes."""
+
+    def check(self) -> None:
+        """To be called between two pieces of work.
+
+        :raises nova_snap.exception.ImageNotFound: if the image was deleted.
+        :raises nova_snap.exception.InstanceNotFound: if the instance was, or is being.
+        """
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """Have ``callback`` called, by another thread, when :meth:`check` would raise."""
+
+
+class NoMonitor:
+    """A monitor for callers that neither watch nor stop a snapshot."""
+
+    def progress(self, done: int, total: int) -> None:
+        """Nobody wants to know."""
+
+    def check(self) -> None:
+        """Nobody stops it."""
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """It is never called."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,6 +230,7 @@ class ComputeDriver(abc.ABC):
         instance: InstanceLike,
         image_id: str,
         update_task_state: UpdateTaskState,
+        monitor: SnapshotMonitor | None = None,
     ) -> SnapshotReport:
         """Take a snapshot of the root disk and send it to the image service.
 
@@ -199,6 +240,7 @@ class ComputeDriver(abc.ABC):
         :param image_id: an image record in status ``queued``.
         :param update_task_state: called with IMAGE_PENDING_UPLOAD, then with IMAGE_UPLOADING and
             ``expected_state=IMAGE_PENDING_UPLOAD``.
+        :param monitor: is told of the progress, and stops the snapshot.
         :raises nova_snap.exception.SnapshotFailed: with the method, the phase and the reason;
             its ``__cause__`` is the first error.
         :raises nova_snap.exception.ImageNotFound: if the image was deleted meanwhile.

@@ -72,7 +72,9 @@ class FakeDriver(driver.ComputeDriver):
         instance: driver.InstanceLike,
         image_id: str,
         update_task_state: driver.UpdateTaskState,
+        monitor: driver.SnapshotMonitor | None = None,
     ) -> driver.SnapshotReport:
+        monitor = monitor or driver.NoMonitor()
         record = self._image_api.get(context, image_id)
         self._phase(instance, image_id, task_states.IMAGE_SNAPSHOT)
         update_task_state(task_states.IMAGE_PENDING_UPLOAD)
@@ -81,6 +83,7 @@ class FakeDriver(driver.ComputeDriver):
             task_states.IMAGE_UPLOADING, expected_state=task_states.IMAGE_PENDING_UPLOAD
         )
         self._phase(instance, image_id, task_states.IMAGE_UPLOADING)
+        monitor.check()
         data = snapshot_data(instance.uuid, self._conf.fake.snapshot_size)
         metadata = {
             "name": record["name"],
@@ -94,6 +97,7 @@ class FakeDriver(driver.ComputeDriver):
             raise
         except exception.NovaSnapError as exc:
             raise self._failure(instance, image_id, task_states.IMAGE_UPLOADING, str(exc)) from exc
+        monitor.progress(len(data), len(data))
         return driver.SnapshotReport(
             method=METHOD,
             reason="compute_driver is the fake driver",

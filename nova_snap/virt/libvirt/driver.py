@@ -32,6 +32,7 @@ from nova_snap.virt.libvirt.snapshot.methods import Choice, GuestFacts, Method, 
 from nova_snap.virt.libvirt.snapshot.mirror import Mirror
 from nova_snap.virt.libvirt.snapshot.offline import Offline
 from nova_snap.virt.libvirt.snapshot.recovery import Recovery
+from nova_snap.virt.libvirt.watched_file import WatchedFile
 
 LOG = logging.getLogger(__name__)
 
@@ -46,18 +47,23 @@ _PASS_ON: Final = (
 class _Progress:
     """How far a snapshot is, for the error that says where it failed."""
 
-    def __init__(self, update_task_state: driver.UpdateTaskState) -> None:
+    def __init__(
+        self, update_task_state: driver.UpdateTaskState, monitor: driver.SnapshotMonitor
+    ) -> None:
         self._update_task_state = update_task_state
+        self.monitor = monitor
         self.phase: str = task_states.IMAGE_SNAPSHOT
         self.method = "none"
 
     def begin(self) -> None:
         """The disk's content is taken from here on."""
+        self.monitor.check()
         self._update_task_state(task_states.IMAGE_PENDING_UPLOAD)
         self.phase = task_states.IMAGE_PENDING_UPLOAD
 
     def upload(self) -> None:
         """The content is sent from here on."""
+        self.monitor.check()
         self._update_task_state(
             task_states.IMAGE_UPLOADING, expected_state=task_states.IMAGE_PENDING_UPLOAD
         )
@@ -119,8 +125,9 @@ class LibvirtDriver(driver.ComputeDriver):
         instance: driver.InstanceLike,
         image_id: str,
         update_task_state: driver.UpdateTaskState,
+        monitor: driver.SnapshotMonitor | None = None,
     ) -> driver.SnapshotReport:
-        progress = _Progress(update_task_state)
+        progress = _Progress(update_task_state, monitor or driver.NoMonitor())
         try:
             return self._snapshot(context, instance, image_id, progress)
         except _PASS_ON:
@@ -180,7 +187,7 @@ class LibvirtDriver(driver.ComputeDriver):
             )
             extract = self._method(choice.method).take(request)
             progress.upload()
-            size = self._upload(context, image_id, metadata, extract)
+            size = self._upload(context, image_id, metadata, extract, progress.monitor)
         return driver.SnapshotReport(
             method=choice.method.value,
             reason=choice.reason,
@@ -253,10 +260,12 @@ class LibvirtDriver(driver.ComputeDriver):
         image_id: str,
         metadata: Mapping[str, Any],
         extract: Extract,
+        monitor: driver.SnapshotMonitor,
     ) -> int:
         """:returns: the length of the data in bytes."""
-        with open(extract.path, "rb") as data:
-            size = os.fstat(data.fileno()).st_size
+        with open(extract.path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            data = WatchedFile(file, size, monitor)
             self._image_api.update(context, image_id, metadata, data, size)
         return size
 

@@ -83,6 +83,8 @@ def upgrade() -> None:
         sa.Column("task_state", sa.String(length=255), nullable=True),
         sa.Column("power_state", sa.Integer(), nullable=False),
         sa.Column("snapshot_image_id", sa.String(length=36), nullable=True),
+        sa.Column("snapshot_bytes_done", sa.BigInteger(), nullable=True),
+        sa.Column("snapshot_bytes_total", sa.BigInteger(), nullable=True),
         sa.Column("launched_at", DATETIME, nullable=True),
         sa.Column("terminated_at", DATETIME, nullable=True),
         sa.Column("deleted_at", DATETIME, nullable=True),
