@@ -7,6 +7,7 @@ from oslo_config import cfg
 from oslo_db import options as db_options
 
 from nova_snap import conf
+from nova_snap.conf import api
 
 SQLITE_CONNECTION = "sqlite:///$state_path/nova_snap.sqlite"
 
@@ -18,4 +19,5 @@ def list_opts() -> list[tuple[str, list[Any]]]:
 
 def set_lib_defaults() -> None:
     """Where nova_snap wants another default than a library has: the database is a SQLite file."""
+    api.set_middleware_defaults()
     cfg.set_defaults(db_options.database_opts, connection=SQLITE_CONNECTION)

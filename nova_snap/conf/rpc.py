@@ -31,8 +31,9 @@ tries, the client waits; when it gives up, the client gets 503 and nothing has c
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
     """Make the options of this group known to ``conf``."""
-    conf.register_group(GROUP)
-    conf.register_opts(OPTS, group=GROUP)
+    # A copy: oslo.config keeps overrides in the group, and configurations must not share them.
+    conf.register_group(cfg.OptGroup(GROUP.name, GROUP.title))
+    conf.register_opts(OPTS, group=GROUP.name)
 
 
 def list_opts() -> list[tuple[str, list[Any]]]:

@@ -9,7 +9,6 @@ from typing import Any
 
 import sqlalchemy as sa
 from oslo_db import exception as db_exception
-from oslo_db.sqlalchemy import utils as db_utils
 from oslo_utils import timeutils
 from sqlalchemy import orm
 
@@ -127,21 +126,40 @@ def instance_list(
         _check_expression(filters.name)
         query = query.filter(models.Instance.display_name.regexp_match(filters.name))
     last = sort[-1][1] if sort else "desc"
-    keys = [*sort, ("id", last)]
-    query = db_utils.paginate_query(
-        query,
-        models.Instance,
-        limit,
-        [key for key, _ in keys],
-        marker=marker,
-        sort_dirs=[direction for _, direction in keys],
-    )
+    query = _page(query, [*sort, ("id", last)], marker).limit(limit)
     try:
         return list(query)
     except (db_exception.DBError, sa.exc.DBAPIError) as error:
         if filters.name is not None and _is_about_expression(error):
             raise BadExpression("the database cannot use this regular expression") from error
         raise
+
+
+def _page(
+    query: orm.Query[models.Instance],
+    sort: Sequence[tuple[str, str]],
+    marker: models.Instance | None,
+) -> orm.Query[models.Instance]:
+    """The instances after ``marker`` in the order of ``sort``, whose last key is unique.
+
+    NULL comes last, whatever the direction: databases differ, and oslo.db's paginate_query loses
+    the rows that have it.
+    """
+    after: list[sa.ColumnElement[bool]] = []
+    same: list[sa.ColumnElement[bool]] = []
+    for name, direction in sort:
+        column = _column(name)
+        query = query.order_by(
+            column.is_(None), column.desc() if direction == "desc" else column.asc()
+        )
+        if marker is None:
+            continue
+        value = getattr(marker, name)
+        if value is not None:
+            beyond = column < value if direction == "desc" else column > value
+            after.append(sa.and_(*same, sa.or_(beyond, column.is_(None))))
+        same.append(column.is_(None) if value is None else column == value)
+    return query.filter(sa.or_(*after)) if after else query
 
 
 def instance_get_any(session: orm.Session, uuid: str) -> models.Instance | None:
