@@ -31,7 +31,8 @@ STATUS: Final[Mapping[str, str]] = {
     vm_states.DELETED: "DELETED",
 }
 
-# Nova shows a fault, and a progress, of servers in these states only.
+# Nova shows a fault, and a progress, of servers in these states only; here the progress of a
+# snapshot is shown in every state.
 FAULT_STATUSES: Final = ("ERROR", "DELETED")
 _PROGRESS_STATUSES: Final = ("ACTIVE", "BUILD")
 
@@ -119,8 +120,9 @@ class ViewBuilder:
                 "os-extended-volumes:volumes_attached": self._volumes(shown.disks),
             }
         )
-        if view["status"] in _PROGRESS_STATUSES:
-            view["progress"] = 0
+        progress = instance.snapshot_progress
+        if progress is not None or view["status"] in _PROGRESS_STATUSES:
+            view["progress"] = progress or 0
         if view["status"] in FAULT_STATUSES and shown.fault is not None:
             view["fault"] = _fault(shown.fault, visible)
         if visible.extended_attributes:

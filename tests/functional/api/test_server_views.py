@@ -168,3 +168,22 @@ def test_two_projects_see_other_names_of_one_host(service: Service) -> None:
     theirs = service.get(f"/v2.1/servers/{svc.FOREIGN}", token=svc.OTHER_TOKEN).json["server"]
     assert len(ours) == 56
     assert theirs["hostId"] != ours
+
+
+@pytest.mark.parametrize(
+    ("uuid", "before"), [(svc.BUSY, 0), (svc.STOPPED, None)], ids=["active", "stopped"]
+)
+def test_the_progress_of_a_snapshot_is_shown(
+    service: Service, uuid: str, before: int | None
+) -> None:
+    def progress() -> int | None:
+        body = service.get(f"/v2.1/servers/{uuid}").json
+        check(body, server_responses.show(Microversion(2, 1)))
+        shown: int | None = body["server"].get("progress")
+        return shown
+
+    assert progress() == before
+    instance = service.instance(uuid)
+    instance.snapshot_bytes_done, instance.snapshot_bytes_total = 3_000, 9_000
+    instance.save()
+    assert progress() == 33
