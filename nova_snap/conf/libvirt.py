@@ -146,8 +146,8 @@ worse than a guest that stays frozen.
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
     """Make the options of this group known to ``conf``."""
-    # A copy: oslo.config keeps overrides in the group, and configurations must not share them.
-    conf.register_group(cfg.OptGroup(GROUP.name, GROUP.title))
+    # A group of its own: what is set in one configuration must not show in another.
+    conf.register_group(cfg.OptGroup(GROUP.name, title=GROUP.title))
     conf.register_opts(OPTS, group=GROUP.name)
 
 

@@ -7,9 +7,8 @@ import contextlib
 import dataclasses
 import os
 import shutil
-import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +23,7 @@ from nova_snap.virt.libvirt import capabilities
 from nova_snap.virt.libvirt.driver import LibvirtDriver
 from nova_snap.virt.libvirt.host import Host
 from tests.fixtures import disk_image
+from tests.fixtures.disks import Disk
 from tests.fixtures.lab_guest import Guest
 from tests.fixtures.libvirt_lab import LibvirtLab
 
@@ -110,7 +110,25 @@ class Taken:
         return self.report.image_format
 
 
-class OldHost(Host):
+class LabHost(Host):
+    """A host on the connection that the lab has open already.
+
+    A process may open the embedded driver only so often: each time registers its driver again,
+    and libvirt has room for few ("Too many drivers").
+    """
+
+    def __init__(self, conf: cfg.ConfigOpts, lab: LibvirtLab) -> None:
+        super().__init__(conf)
+        self._lab = lab
+
+    def _open(self) -> Any:
+        return self._lab.connect()
+
+    def close(self) -> None:
+        """The connection is the lab's."""
+
+
+class OldHost(LabHost):
     """A libvirt that has no transient block copy, as far as the driver is told."""
 
     def capabilities(self) -> capabilities.Capabilities:
@@ -123,7 +141,9 @@ class OldHost(Host):
 class World:
     """A driver on the lab's libvirt, with the parts that it is handed."""
 
-    def __init__(self, lab: LibvirtLab, directory: Path, host_class: type[Host] = Host) -> None:
+    def __init__(
+        self, lab: LibvirtLab, directory: Path, host_class: type[LabHost] = LabHost
+    ) -> None:
         self.lab = lab
         self.conf = cfg.ConfigOpts()
         nova_conf.register_opts(self.conf)
@@ -136,7 +156,7 @@ class World:
             agent_timeout=5,
             thaw_timeout=10,
         )
-        self.host = host_class(self.conf)
+        self.host = host_class(self.conf, lab)
         self.images = FileImages(directory / "images")
         self.driver = LibvirtDriver(self.conf, self.images, self.host)
         self.context = RequestContext(overwrite=False)
@@ -190,30 +210,28 @@ def steady(guest: Guest) -> dict[str, Any]:
     }
 
 
-def differences(taken: Taken, guest: Guest, disk_format: str) -> str:
+def differences(taken: Taken, guest: Guest) -> str:
     """Compare an image with a guest's disk; the guest must be paused or shut off."""
+    assert isinstance(guest.disk, Disk)
     return disk_image.differences(
-        taken.path, taken.format, guest.disk_path, disk_format, shared=True
+        taken.path, taken.format, guest.disk.path, guest.disk.format, shared=True
     )
 
 
+WAYS = {
+    "mirror": (LabHost, "mirror"),
+    "mirror-undefine": (OldHost, "mirror"),
+    "managed_save": (LabHost, "managed_save"),
+}
+"""How a guest that runs or is paused is taken: what its host can do, and ``snapshot_method``."""
+
+
 @contextlib.contextmanager
-def in_background(work: Any) -> Any:
-    """Run ``work`` in a thread during the block; its error is raised at the end."""
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as exc:
-            errors.append(exc)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join(60)
-        assert not thread.is_alive()
-    if errors:
-        raise errors[0]
+def open_world(lab: LibvirtLab, directory: Path, way: str = "mirror") -> Iterator[World]:
+    """A driver that takes snapshots in one of :data:`WAYS`."""
+    host_class, method = WAYS[way]
+    world = World(lab, directory, host_class)
+    world.set(snapshot_method=method)
+    world.driver.init_host()
+    yield world
+    world.driver.close()
