@@ -20,8 +20,9 @@ A class carries its data as attributes and formats its own message; none knows H
     |   +-- ImageServiceUnavailable, ImageRejected, ImageTooLarge, ImageConflict
     +-- MessagingUnavailable
     +-- HypervisorError
-    |   +-- HypervisorUnavailable, LibvirtOperationFailed, WaitTimeout, AgentError,
-    |   |   QuiesceUnsupported, QemuImgFailed, UnsafeDisk, DeviceError, BlockJobFailed
+    |   +-- HypervisorUnavailable, LibvirtOperationFailed, WaitTimeout,
+    |   |   AgentError, AgentUnresponsive, QuiesceUnsupported, QemuImgFailed, QemuNbdFailed,
+    |   |   UnsafeDisk, DeviceError, BlockJobFailed, BackupJobFailed, ScratchFull
     +-- SnapshotFailed, SnapshotInterrupted, SnapshotMethodUnavailable
 """
 
@@ -270,6 +271,10 @@ class AgentError(HypervisorError):
     user_msg = "The agent in the guest failed to {self.operation}."
 
 
+class AgentUnresponsive(AgentError):
+    """The agent did not answer in time; it may still do what it was asked for."""
+
+
 class QuiesceUnsupported(HypervisorError):
     domain: str
     reason: str
@@ -285,6 +290,15 @@ class QemuImgFailed(HypervisorError):
     stderr: str
     msg = "qemu-img {self.command} failed (exit code {self.exit_code}): {self.stderr}"
     user_msg = "The disk could not be converted; the log of the compute host says why."
+
+
+class QemuNbdFailed(HypervisorError):
+    """:ivar path: of the disk."""
+
+    path: str
+    reason: str
+    msg = "qemu-nbd cannot export disk {self.path}: {self.reason}"
+    user_msg = "The disk could not be read; the log of the compute host says why."
 
 
 class UnsafeDisk(HypervisorError):
@@ -312,6 +326,25 @@ class BlockJobFailed(HypervisorError):
     reason: str
     msg = "The block copy of disk {self.disk} of domain {self.domain} failed: {self.reason}"
     user_msg = "The copy of disk {self.disk} failed."
+
+
+class BackupJobFailed(HypervisorError):
+    domain: str
+    reason: str
+    msg = "The backup job of domain {self.domain} failed: {self.reason}"
+
+
+class ScratchFull(HypervisorError):
+    """:ivar path: the directory of the scratch file."""
+
+    path: str
+    free_mib: int
+    reserve_mib: int
+    msg = (
+        "There are {self.free_mib} MiB free in {self.path}, and {self.reserve_mib} MiB must stay "
+        "free ([libvirt] snapshot_scratch_reserve)"
+    )
+    user_msg = "The compute host has not enough room for what the guest writes meanwhile."
 
 
 # -- the snapshot as a whole -----------------------------------------------------------------

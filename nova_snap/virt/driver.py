@@ -134,6 +134,7 @@ class SnapshotReport:
     :ivar image_format: disk_format of the image.
     :ivar uploaded_bytes: length of the image's data.
     :ivar quiesced: the guest's file systems were frozen at the point in time.
+    :ivar temp_bytes: of temporary files on the host.
     """
 
     method: str
@@ -141,6 +142,7 @@ class SnapshotReport:
     image_format: str
     uploaded_bytes: int
     quiesced: bool
+    temp_bytes: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

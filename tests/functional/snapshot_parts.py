@@ -219,6 +219,7 @@ def differences(taken: Taken, guest: Guest) -> str:
 
 
 WAYS = {
+    "stream": (LabHost, "stream"),
     "mirror": (LabHost, "mirror"),
     "mirror-undefine": (OldHost, "mirror"),
     "managed_save": (LabHost, "managed_save"),

@@ -21,6 +21,7 @@ MIN_QEMU_LIVESNAPSHOT_VERSION = version_number(1, 3, 0)
 TRANSIENT_BLOCK_COPY_VERSION = version_number(3, 5, 0)
 KEEP_NVRAM_VERSION = version_number(2, 3, 0)
 KEEP_TPM_VERSION = version_number(8, 9, 0)
+BACKUP_VERSION = version_number(7, 2, 0)
 AGENT_TIMEOUT_VERSION = version_number(5, 10, 0)
 
 
@@ -44,6 +45,11 @@ class Capabilities:
             and self.libvirt_version >= MIN_LIBVIRT_LIVESNAPSHOT_VERSION
             and self.hypervisor_version >= MIN_QEMU_LIVESNAPSHOT_VERSION
         )
+
+    @property
+    def can_backup(self) -> bool:
+        """A disk of a running guest can be read as of one moment."""
+        return self.hypervisor == "QEMU" and self.libvirt_version >= BACKUP_VERSION
 
     @property
     def has_transient_block_copy(self) -> bool:

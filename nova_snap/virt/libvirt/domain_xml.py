@@ -2,6 +2,8 @@
 """What a domain's XML says, as plain data. Nothing here asks libvirt or opens a disk."""
 
 import dataclasses
+import grp
+import pwd
 from collections.abc import Sequence
 from typing import Final
 
@@ -153,6 +155,32 @@ def device_exists(xml: str, device: HostDevice, name: str) -> bool:
     """
     present = ((found.kind, found.address) for found in _host_devices(_root(xml, name)))
     return (device.kind, device.address) in present
+
+
+def backup_socket(xml: str, name: str) -> str:
+    """Path of the unix socket of a backup job; empty if it has none.
+
+    :param xml: of the job (``<domainbackup>``).
+    :raises nova_snap.exception.InvalidDomain: if it cannot be read.
+    """
+    return _attribute(_root(xml, name), "server", "socket") or ""
+
+
+def dac_owner(xml: str) -> tuple[int, int] | None:
+    """The user and group, as numbers, that the hypervisor process of a domain runs as.
+
+    :param xml: of a domain that runs.
+    :returns: ``None`` if libvirt does not tell, or tells names that this host does not know.
+    """
+    for label in _root(xml, "").iterfind("seclabel[@model='dac']/label"):
+        user, _, group = (label.text or "").partition(":")
+        try:
+            uid = int(user) if user.startswith("+") else pwd.getpwnam(user).pw_uid
+            gid = int(group) if group.startswith("+") else grp.getgrnam(group).gr_gid
+        except (KeyError, ValueError):
+            return None
+        return uid, gid
+    return None
 
 
 def without_secrets(xml: str, name: str) -> str:

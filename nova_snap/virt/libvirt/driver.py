@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -26,13 +25,13 @@ from nova_snap.virt.libvirt import (
 from nova_snap.virt.libvirt.guest import Guest
 from nova_snap.virt.libvirt.host import Host
 from nova_snap.virt.libvirt.snapshot import workdir
-from nova_snap.virt.libvirt.snapshot.base import Extract, Request, SnapshotMethod
+from nova_snap.virt.libvirt.snapshot.base import Request, SnapshotMethod
 from nova_snap.virt.libvirt.snapshot.managed_save import ManagedSave
 from nova_snap.virt.libvirt.snapshot.methods import Choice, GuestFacts, Method, choose_method
 from nova_snap.virt.libvirt.snapshot.mirror import Mirror
 from nova_snap.virt.libvirt.snapshot.offline import Offline
 from nova_snap.virt.libvirt.snapshot.recovery import Recovery
-from nova_snap.virt.libvirt.watched_file import WatchedFile
+from nova_snap.virt.libvirt.snapshot.stream import Stream
 
 LOG = logging.getLogger(__name__)
 
@@ -127,12 +126,15 @@ class LibvirtDriver(driver.ComputeDriver):
         update_task_state: driver.UpdateTaskState,
         monitor: driver.SnapshotMonitor | None = None,
     ) -> driver.SnapshotReport:
-        progress = _Progress(update_task_state, monitor or driver.NoMonitor())
+        monitor = monitor or driver.NoMonitor()
+        progress = _Progress(update_task_state, monitor)
         try:
             return self._snapshot(context, instance, image_id, progress)
         except _PASS_ON:
             raise
         except Exception as exc:
+            # What broke because the snapshot was stopped is no failure.
+            monitor.check()
             if not isinstance(exc, exception.NovaSnapError):
                 LOG.exception("Unforeseen error in the snapshot of instance %s", instance.uuid)
             raise exception.SnapshotFailed(
@@ -159,17 +161,17 @@ class LibvirtDriver(driver.ComputeDriver):
         disk = domain.root_disk()
         policy = quiesce.Policy.from_properties(instance.image_properties)
         facts = _facts(guest, domain, policy)
+        file_format = snapshot_metadata.image_format(
+            self._conf.libvirt.snapshot_image_format, disk.format
+        )
         choice = choose_method(
-            self._host.capabilities(), self._conf.libvirt.snapshot_method, facts, disk
+            self._host.capabilities(), self._conf.libvirt.snapshot_method, facts, disk, file_format
         )
         progress.method = choice.method.value
         LOG.info(
             "Snapshot %s of instance %s by method %s: %s",
             image_id, instance.uuid, choice.method, choice.reason,
         )  # fmt: skip
-        file_format = snapshot_metadata.image_format(
-            self._conf.libvirt.snapshot_image_format, disk.format
-        )
         metadata = self._create_snapshot_metadata(base, instance, file_format, snapshot["name"])
         quiesced = quiesce.can_quiesce(policy, facts.power_state, domain)
         with self._temporary(instance, guest, choice, facts, disk) as directory:
@@ -184,16 +186,19 @@ class LibvirtDriver(driver.ComputeDriver):
                 begin=progress.begin,
                 quiesce=quiesced,
                 quiesce_required=policy.required,
+                monitor=progress.monitor,
             )
-            extract = self._method(choice.method).take(request)
-            progress.upload()
-            size = self._upload(context, image_id, metadata, extract, progress.monitor)
+            with self._method(choice.method).open(request) as content:
+                progress.upload()
+                self._image_api.update(context, image_id, metadata, content.data, content.size)
+                temp_bytes = content.temp_bytes()
         return driver.SnapshotReport(
             method=choice.method.value,
             reason=choice.reason,
             image_format=file_format,
-            uploaded_bytes=size,
-            quiesced=extract.quiesced,
+            uploaded_bytes=content.size,
+            quiesced=content.quiesced,
+            temp_bytes=temp_bytes,
         )
 
     @property
@@ -246,28 +251,14 @@ class LibvirtDriver(driver.ComputeDriver):
 
     def _method(self, method: Method) -> SnapshotMethod:
         made: Mapping[Method, Callable[[], SnapshotMethod]] = {
-            Method.OFFLINE: Offline,
+            Method.STREAM: lambda: Stream(self._conf, self._tool, self._host.capabilities()),
+            Method.OFFLINE: lambda: Offline(self._conf),
             Method.MANAGED_SAVE: lambda: ManagedSave(self._conf),
             Method.MIRROR: lambda: Mirror(
                 self._conf, self._host, self._tool, self._host.capabilities()
             ),
         }
         return made[method]()
-
-    def _upload(
-        self,
-        context: nova_context.RequestContext,
-        image_id: str,
-        metadata: Mapping[str, Any],
-        extract: Extract,
-        monitor: driver.SnapshotMonitor,
-    ) -> int:
-        """:returns: the length of the data in bytes."""
-        with open(extract.path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            data = WatchedFile(file, size, monitor)
-            self._image_api.update(context, image_id, metadata, data, size)
-        return size
 
 
 def _facts(guest: Guest, domain: domain_xml.Domain, policy: quiesce.Policy) -> GuestFacts:

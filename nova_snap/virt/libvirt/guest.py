@@ -42,6 +42,12 @@ JOB_KINDS: Final = {
     libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP: "backup",
 }
 
+_AGENT_LATE: Final = {
+    libvirt.VIR_ERR_AGENT_UNRESPONSIVE,
+    # Only of newer versions.
+    getattr(libvirt, "VIR_ERR_AGENT_COMMAND_TIMEOUT", libvirt.VIR_ERR_AGENT_UNRESPONSIVE),
+}
+
 # What fsFreeze and fsThaw may take beyond the agent's own answer: libvirt first synchronises with
 # the agent, which it bounds by itself.
 _AGENT_MARGIN = 10.0
@@ -184,6 +190,28 @@ class Guest:
         """
         self._call("blockJobAbort", lambda dom: dom.blockJobAbort(target, 0))
 
+    # -- its backup job -----------------------------------------------------------------------
+
+    def begin_backup(self, xml: str) -> None:
+        """Begin a backup job whose scratch files exist; when this returns, its instant is over."""
+        flags = libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL
+        self._call("backupBegin", lambda dom: dom.backupBegin(xml, None, flags))
+
+    def backup_socket(self) -> str | None:
+        """Where the backup job that runs is exported; ``None`` if none runs, "" if not on a
+        unix socket."""
+        try:
+            xml = self._call("backupGetXMLDesc", lambda dom: dom.backupGetXMLDesc(0))
+        except exception.LibvirtOperationFailed as exc:
+            if exc.code == libvirt.VIR_ERR_NO_DOMAIN_BACKUP:
+                return None
+            raise
+        return domain_xml.backup_socket(xml, self.name)
+
+    def abort_job(self) -> None:
+        """Tell the domain's job to end, be it a save or a backup. A backup ends some time later."""
+        self._call("abortJob", lambda dom: dom.abortJob())
+
     # -- its agent ----------------------------------------------------------------------------
 
     def set_agent_timeout(self, seconds: int | None) -> None:
@@ -191,13 +219,23 @@ class Guest:
         value = libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK if seconds is None else seconds
         self._call("agentSetResponseTimeout", lambda dom: dom.agentSetResponseTimeout(value, 0))
 
+    def ask_agent_for_time(self, seconds: float) -> None:
+        """Ask the agent something harmless, to see whether it answers.
+
+        :param seconds: how long it may take.
+        :raises nova_snap.exception.AgentUnresponsive: if it does not answer.
+        :raises nova_snap.exception.AgentError: if it answers with an error.
+        """
+        self._agent_call("answer", "getTime", lambda dom: len(dom.getTime(0)), seconds)
+
     def freeze(self, seconds: float) -> int:
         """Freeze all the guest's file systems.
 
         :param seconds: how long the agent may take.
         :returns: how many were frozen.
-        :raises nova_snap.exception.AgentError: also when no answer came in time; the guest may
-            be frozen all the same.
+        :raises nova_snap.exception.AgentUnresponsive: if no answer came in time; the guest may
+            become frozen later all the same.
+        :raises nova_snap.exception.AgentError: if the agent answers that it could not.
         """
         return self._agent_call("freeze", "fsFreeze", lambda dom: dom.fsFreeze(None, 0), seconds)
 
@@ -206,7 +244,7 @@ class Guest:
 
         :param seconds: how long the agent may take.
         :returns: how many were thawed.
-        :raises nova_snap.exception.AgentError: also when no answer came in time.
+        :raises nova_snap.exception.AgentError: also :class:`AgentUnresponsive`, as there.
         """
         return self._agent_call("thaw", "fsThaw", lambda dom: dom.fsThaw(None, 0), seconds)
 
@@ -215,9 +253,14 @@ class Guest:
     ) -> int:
         try:
             return self._call(operation, function, seconds + _AGENT_MARGIN)
-        except (exception.LibvirtOperationFailed, exception.WaitTimeout) as exc:
-            reason = getattr(exc, "reason", str(exc))
-            raise exception.AgentError(domain=self.name, operation=verb, reason=reason) from exc
+        except exception.WaitTimeout as exc:
+            raise exception.AgentUnresponsive(
+                domain=self.name, operation=verb, reason=str(exc)
+            ) from exc
+        except exception.LibvirtOperationFailed as exc:
+            late = exc.code in _AGENT_LATE
+            error = exception.AgentUnresponsive if late else exception.AgentError
+            raise error(domain=self.name, operation=verb, reason=exc.reason) from exc
 
     # -- its life -----------------------------------------------------------------------------
 
@@ -230,12 +273,9 @@ class Guest:
             "managedSave",
             lambda dom: dom.managedSave(0),
             seconds,
-            give_up=self._abort_job,
+            give_up=self.abort_job,
             grace=self.patience,
         )
-
-    def _abort_job(self) -> None:
-        self._call("abortJob", lambda dom: dom.abortJob())
 
     def launch(self, paused: bool, seconds: float) -> None:
         """Start it, from its saved memory if there is any."""

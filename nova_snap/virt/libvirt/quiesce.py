@@ -81,10 +81,11 @@ def _obstacle(policy: Policy, state: int, domain: domain_xml.Domain) -> str | No
 class Quiescer:
     """Freezes and thaws.
 
-    A freeze or thaw that the agent does not answer ends after ``[libvirt] agent_timeout``. What
-    libvirt sends to an agent that hangs is not lost: an agent that wakes up later may freeze the
-    guest although the freeze was given up. Therefore a thaw follows each freeze, and is tried
-    again for ``[libvirt] thaw_timeout``.
+    An agent has ``[libvirt] agent_timeout`` for each answer. What libvirt has sent to an agent that
+    hangs is not lost: when the agent wakes up, it freezes the guest although everybody has given
+    up. Therefore an agent is asked something harmless first, and is not told to freeze unless it
+    answers; and whatever becomes of a freeze, a thaw follows, which is tried again for
+    ``[libvirt] thaw_timeout``.
     """
 
     def __init__(self, conf: cfg.ConfigOpts, capabilities: Capabilities) -> None:
@@ -94,26 +95,41 @@ class Quiescer:
 
     @contextlib.contextmanager
     def frozen(
-        self, guest: Guest, required: bool, on_thawed: Callable[[], None] = lambda: None
+        self, guest: Guest, required: bool, note: Callable[[bool], None] = lambda _frozen: None
     ) -> Iterator[bool]:
         """Freeze on entry, thaw on exit.
 
         :param required: a guest that cannot be frozen is an error, and not only a warning.
-        :param on_thawed: called unless the guest stays frozen.
+        :param note: told True before the guest may become frozen, and False when it is not.
         :returns: whether the guest is frozen.
-        :raises nova_snap.exception.AgentError: if a required freeze failed, or if the guest was
-            frozen and could not be thawed.
+        :raises nova_snap.exception.AgentError: if a required freeze failed, or if a guest that may
+            be frozen could not be thawed.
         """
-        frozen = False
+        with self._limited_agent(guest):
+            if not self._answers(guest, required):
+                yield False
+                return
+            note(True)
+            try:
+                yield self._freeze(guest, required)
+            finally:
+                self._thaw(guest)
+                note(False)
+
+    def _answers(self, guest: Guest, required: bool) -> bool:
         try:
-            frozen = self._freeze(guest, required)
-            yield frozen
-        finally:
-            self.thaw(guest, certainly_frozen=frozen)
-            on_thawed()
+            guest.ask_agent_for_time(self._agent_timeout)
+        except exception.AgentUnresponsive as exc:
+            if required:
+                raise
+            LOG.warning("The snapshot goes on without a freeze: %s", exc)
+            return False
+        except exception.AgentError as exc:
+            # It is there, and does not tell the time.
+            LOG.debug("%s", exc)
+        return True
 
     def _freeze(self, guest: Guest, required: bool) -> bool:
-        self._limit_agent(guest, self._agent_timeout)
         try:
             count = guest.freeze(self._agent_timeout)
         except exception.AgentError as exc:
@@ -124,46 +140,46 @@ class Quiescer:
         LOG.debug("Guest %s has frozen %d file systems", guest.name, count)
         return True
 
-    def thaw(self, guest: Guest, certainly_frozen: bool) -> None:
-        """Thaw, and try again while there is time.
+    def thaw(self, guest: Guest) -> None:
+        """Thaw a guest that may be frozen, and try again while there is time.
 
-        :param certainly_frozen: it is an error if the guest cannot be thawed. Otherwise it is
-            only logged: a guest whose agent never answered is most likely not frozen.
-        :raises nova_snap.exception.AgentError: see there.
+        :raises nova_snap.exception.AgentError: if that fails.
         """
-        try:
-            failure = self._thaw_until(guest, time.monotonic() + self._thaw_timeout)
-        finally:
-            self._limit_agent(guest, None)
-        if failure is None:
-            return
-        LOG.error(
-            "Guest %s could not be thawed within %d s and MAY BE FROZEN. Thaw it with: "
-            "virsh domfsthaw %s. The last error: %s",
-            guest.name, self._thaw_timeout, guest.name, failure,
-        )  # fmt: skip
-        if certainly_frozen:
-            raise failure
+        with self._limited_agent(guest):
+            self._thaw(guest)
 
-    def _thaw_until(self, guest: Guest, deadline: float) -> exception.NovaSnapError | None:
-        """:returns: the last error, if the guest was not thawed in time."""
+    def _thaw(self, guest: Guest) -> None:
+        deadline = time.monotonic() + self._thaw_timeout
         pause = threading.Event()
         while True:
             try:
                 guest.thaw(self._agent_timeout)
-                return None
+                return
             except (exception.AgentError, exception.HypervisorUnavailable) as exc:
                 if _is_gone(guest):
-                    return None
+                    return
                 if time.monotonic() >= deadline:
-                    return exc
+                    LOG.error(
+                        "Guest %s could not be thawed within %d s and MAY BE FROZEN. Thaw it with: "
+                        "virsh domfsthaw %s. The last error: %s",
+                        guest.name, self._thaw_timeout, guest.name, exc,
+                    )  # fmt: skip
+                    raise
                 LOG.warning("Thawing guest %s is tried again: %s", guest.name, exc)
             except exception.DomainNotFound:
-                return None
+                return
             pause.wait(_THAW_PAUSE)
 
+    @contextlib.contextmanager
+    def _limited_agent(self, guest: Guest) -> Iterator[None]:
+        """Have libvirt bound the agent's answers meanwhile, where it can."""
+        self._limit_agent(guest, self._agent_timeout)
+        try:
+            yield
+        finally:
+            self._limit_agent(guest, None)
+
     def _limit_agent(self, guest: Guest, seconds: int | None) -> None:
-        """Have libvirt bound the agent's answers, or not any more."""
         if not self._capabilities.has_agent_timeout:
             return
         try:

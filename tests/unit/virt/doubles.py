@@ -169,6 +169,9 @@ class FakeGuest:
         self._enter("set_agent_timeout")
         self.agent_timeouts.append(seconds)
 
+    def ask_agent_for_time(self, seconds: float) -> None:
+        self._enter("ask_agent_for_time")
+
     def freeze(self, seconds: float) -> int:
         self._enter("freeze")
         self.frozen = True

@@ -2,7 +2,6 @@
 """Freezing and thawing, with an agent that fails in each way."""
 
 import dataclasses
-import logging
 
 import pytest
 
@@ -16,6 +15,10 @@ CHANNEL = "<channel><target name='org.qemu.guest_agent.0' state='connected'/></c
 
 def agent_error(operation: str) -> exception.AgentError:
     return exception.AgentError(domain=doubles.NAME, operation=operation, reason="no answer")
+
+
+def silence() -> exception.AgentError:
+    return exception.AgentUnresponsive(domain=doubles.NAME, operation="answer", reason="late")
 
 
 @pytest.fixture
@@ -87,11 +90,15 @@ class TestFrozen:
     """The freeze around the point in time."""
 
     def test_good(self, quiescer, guest):
-        with quiescer.frozen(guest, required=True) as frozen:
+        notes = []
+        guest.before["freeze"] = lambda: notes.append("freezes")
+        with quiescer.frozen(guest, True, notes.append) as frozen:
             assert frozen
             assert guest.frozen
+            assert notes == [True, "freezes"]
             assert guest.agent_timeouts == [3]
         assert not guest.frozen
+        assert notes == [True, "freezes", False]
         # Other users of the domain get their own limit back.
         assert guest.agent_timeouts == [3, None]
 
@@ -138,22 +145,44 @@ class TestFrozen:
             pass
         assert not guest.frozen
 
-    def test_frozen_for_good_is_an_error(self, quiescer, guest, caplog):
+    @pytest.mark.parametrize("freeze_fails", [False, True])
+    def test_frozen_for_good_is_an_error(self, quiescer, guest, caplog, freeze_fails):
+        notes = []
         guest.errors["thaw"] = agent_error("thaw")
+        if freeze_fails:
+            guest.errors["freeze"] = agent_error("freeze")
         with (
             pytest.raises(exception.AgentError, match="failed to thaw"),
-            quiescer.frozen(guest, required=False),
+            quiescer.frozen(guest, False, notes.append),
         ):
             pass
+        assert notes == [True]
         assert f"MAY BE FROZEN. Thaw it with: virsh domfsthaw {guest.name}" in caplog.text
         assert guest.calls.count("thaw") >= 2
 
-    def test_agent_that_never_answers_is_no_error_if_not_required(self, quiescer, guest, caplog):
-        guest.errors["freeze"] = agent_error("freeze")
-        guest.errors["thaw"] = agent_error("thaw")
-        with quiescer.frozen(guest, required=False):
-            pass
-        assert [r for r in caplog.records if r.levelno == logging.ERROR]
+    def test_agent_that_hangs_is_not_told_to_freeze(self, quiescer, guest, caplog):
+        """It would do so when it wakes up, and nobody would be there to thaw."""
+        guest.errors["ask_agent_for_time"] = silence()
+        notes = []
+        with quiescer.frozen(guest, False, notes.append) as frozen:
+            assert not frozen
+        assert "freeze" not in guest.calls
+        assert "without a freeze" in caplog.text
+        assert notes == []
+
+    def test_agent_that_hangs_but_is_required(self, quiescer, guest):
+        guest.errors["ask_agent_for_time"] = silence()
+        with (
+            pytest.raises(exception.AgentUnresponsive),
+            quiescer.frozen(guest, required=True),
+        ):
+            pytest.fail("went on without a freeze")
+        assert "freeze" not in guest.calls
+
+    def test_agent_that_does_not_tell_the_time_may_freeze(self, quiescer, guest):
+        guest.errors["ask_agent_for_time"] = agent_error("answer")
+        with quiescer.frozen(guest, required=True) as frozen:
+            assert frozen
 
     @pytest.mark.parametrize("gone", [False, True], ids=["stopped", "undefined"])
     def test_guest_that_stops_is_not_frozen(self, quiescer, guest, gone):

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the driver asks of a snapshot method, and what it gets."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from nova_snap.virt.driver import ImageData, NoMonitor, SnapshotMonitor
 from nova_snap.virt.libvirt import domain_xml, imagebackend
 from nova_snap.virt.libvirt.guest import Guest
 from nova_snap.virt.libvirt.snapshot.workdir import WorkDir
+from nova_snap.virt.libvirt.watched_file import WatchedFile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Request:
     :ivar quiesce_required: fail rather than go on without.
     :ivar begin: to be called once, when the method begins to take the disk's content. It raises
         if the snapshot is not wanted any more.
+    :ivar monitor: is told of the progress, and stops the snapshot.
     """
 
     guest: Guest
@@ -35,6 +40,7 @@ class Request:
     begin: Callable[[], None]
     quiesce: bool = False
     quiesce_required: bool = False
+    monitor: SnapshotMonitor = dataclasses.field(default_factory=NoMonitor)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,12 +51,40 @@ class Extract:
     quiesced: bool = False
 
 
-class SnapshotMethod(Protocol):
-    """A way to get a guest's disk into one flat file."""
+@dataclasses.dataclass(frozen=True)
+class Content:
+    """The bytes of the image, which may be read more than once while it is open.
 
-    def take(self, request: Request) -> Extract:
-        """Leave the guest as it was found, whatever happens; temporary files may stay in the
-        request's directory.
+    :ivar size: how many there are.
+    :ivar quiesced: the guest's file systems were frozen at the point in time.
+    :ivar temp_bytes: tells how many bytes of temporary files there are, or were, on the host.
+    """
+
+    data: ImageData
+    size: int
+    quiesced: bool = False
+    temp_bytes: Callable[[], int] = lambda: 0
+
+
+class SnapshotMethod(Protocol):
+    """A way to get a guest's disk into an image."""
+
+    def open(self, request: Request) -> contextlib.AbstractContextManager[Content]:
+        """Leave the guest as it was found, at the latest when the content is closed, whatever
+        happens; temporary files may stay in the request's directory.
 
         :raises nova_snap.exception.NovaSnapError:
         """
+
+
+@contextlib.contextmanager
+def file_content(extract: Extract, request: Request) -> Iterator[Content]:
+    """The content of a file that is finished."""
+    with open(extract.path, "rb") as file:
+        status = os.fstat(file.fileno())
+        yield Content(
+            WatchedFile(file, status.st_size, request.monitor),
+            status.st_size,
+            quiesced=extract.quiesced,
+            temp_bytes=lambda: status.st_blocks * 512,
+        )

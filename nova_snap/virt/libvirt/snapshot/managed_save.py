@@ -19,7 +19,7 @@ from nova_snap.compute import power_state
 from nova_snap.virt.libvirt import devices
 from nova_snap.virt.libvirt.domain_xml import HostDevice
 from nova_snap.virt.libvirt.guest import Guest
-from nova_snap.virt.libvirt.snapshot.base import Extract, Request
+from nova_snap.virt.libvirt.snapshot.base import Content, Extract, Request, file_content
 from nova_snap.virt.libvirt.snapshot.workdir import WorkDir
 
 LOG = logging.getLogger(__name__)
@@ -32,6 +32,12 @@ class ManagedSave:
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         self._conf = conf
+
+    @contextlib.contextmanager
+    def open(self, request: Request) -> Iterator[Content]:
+        """See :meth:`take`."""
+        with file_content(self.take(request), request) as content:
+            yield content
 
     def take(self, request: Request) -> Extract:
         """:raises nova_snap.exception.DeviceError: if the guest keeps a device of the host.

@@ -8,17 +8,24 @@ from typing import Final
 
 from nova_snap import exception
 from nova_snap.compute import power_state
+from nova_snap.stream import pipeline
 from nova_snap.virt.libvirt import domain_xml, imagebackend
 from nova_snap.virt.libvirt.capabilities import (
+    BACKUP_VERSION,
     MIN_LIBVIRT_LIVESNAPSHOT_VERSION,
     MIN_QEMU_LIVESNAPSHOT_VERSION,
     Capabilities,
     version_text,
 )
 
+_AUTO: Final = "auto"
+
 
 class Method(enum.StrEnum):
     """The methods that there are."""
+
+    STREAM = "stream"
+    """A backup job offers the disk of one moment, which is read while the guest goes on."""
 
     OFFLINE = "offline"
     """No hypervisor process has the disk open: it is read where it lies."""
@@ -61,6 +68,11 @@ class _Case:
     config: str
     guest: GuestFacts
     disk: domain_xml.Disk
+    image_format: str
+
+    @property
+    def can_stream(self) -> bool:
+        return self.capabilities.can_backup and self.image_format in pipeline.FORMATS
 
     @property
     def is_container(self) -> bool:
@@ -127,6 +139,23 @@ _RULES: Final[Sequence[_Rule]] = (
         "a guest that is {state} cannot be saved and restored as it was",
     ),
     _Rule(
+        lambda case: case.config == Method.STREAM and case.can_stream,
+        Method.STREAM,
+        "[libvirt] snapshot_method asks for it",
+    ),
+    _Rule(
+        lambda case: case.config == Method.STREAM,
+        None,
+        "[libvirt] snapshot_method asks for stream, which needs libvirt {backup_version} and an "
+        "image format of qcow2 or raw; this is libvirt {libvirt_version}, and the image is to be "
+        "{case.image_format}",
+    ),
+    _Rule(
+        lambda case: case.config == _AUTO and case.can_stream,
+        Method.STREAM,
+        "the guest is {state} and its disk can be read as of this moment",
+    ),
+    _Rule(
         lambda case: case.config == Method.MIRROR and case.capabilities.can_block_copy,
         Method.MIRROR,
         "[libvirt] snapshot_method asks for it",
@@ -155,18 +184,29 @@ _RULES: Final[Sequence[_Rule]] = (
 
 
 def choose_method(
-    capabilities: Capabilities, config: str, guest: GuestFacts, disk: domain_xml.Disk
+    capabilities: Capabilities,
+    config: str,
+    guest: GuestFacts,
+    disk: domain_xml.Disk,
+    image_format: str = "qcow2",
 ) -> Choice:
     """Choose how to take a snapshot. Asks nobody and changes nothing.
 
     :param config: ``[libvirt] snapshot_method``.
     :param disk: the root disk.
+    :param image_format: of the image to make.
     :raises nova_snap.exception.SnapshotMethodUnavailable: if no method can do it.
     """
-    case = _Case(capabilities, config, guest, disk)
+    case = _Case(capabilities, config, guest, disk, image_format)
     for rule in _RULES:
         if rule.applies(case):
-            reason = rule.reason.format(case=case, state=_state(guest), versions=_versions(case))
+            reason = rule.reason.format(
+                case=case,
+                state=_state(guest),
+                versions=_versions(case),
+                backup_version=version_text(BACKUP_VERSION),
+                libvirt_version=version_text(capabilities.libvirt_version),
+            )
             if rule.method is None:
                 break
             return Choice(rule.method, reason)

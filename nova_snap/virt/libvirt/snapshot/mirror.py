@@ -6,8 +6,10 @@ the guest's own backing file was made is complete in the copy, and the guest goe
 disk. The temporary files are the copy, and, if the copy has a backing file, the flat image.
 """
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Iterator
 
 from oslo_config import cfg
 from oslo_log import log as logging
@@ -18,7 +20,7 @@ from nova_snap.virt.libvirt import qemu_img, quiesce
 from nova_snap.virt.libvirt.capabilities import Capabilities
 from nova_snap.virt.libvirt.host import Host
 from nova_snap.virt.libvirt.snapshot import copy_job
-from nova_snap.virt.libvirt.snapshot.base import Extract, Request
+from nova_snap.virt.libvirt.snapshot.base import Content, Extract, Request, file_content
 
 LOG = logging.getLogger(__name__)
 
@@ -52,6 +54,12 @@ class Mirror:
         self._compress = conf.libvirt.snapshot_compression == "zlib"
         self._copy_job = copy_job.CopyJob(conf, host, capabilities)
         self._quiescer = quiesce.Quiescer(conf, capabilities)
+
+    @contextlib.contextmanager
+    def open(self, request: Request) -> Iterator[Content]:
+        """See :meth:`take`."""
+        with file_content(self.take(request), request) as content:
+            yield content
 
     def take(self, request: Request) -> Extract:
         """:raises nova_snap.exception.BlockJobFailed: if the copy ends by itself.
@@ -103,9 +111,8 @@ class Mirror:
                 self._pivot(request)
                 return False
             note = request.workdir.note
-            note(frozen=True)
             with self._quiescer.frozen(
-                guest, request.quiesce_required, on_thawed=lambda: note(frozen=False)
+                guest, request.quiesce_required, lambda frozen: note(frozen=frozen)
             ) as quiesced:
                 self._pivot(request)
             return quiesced

@@ -8,7 +8,7 @@ from oslo_config import cfg
 from oslo_log import log as logging
 
 from nova_snap import exception
-from nova_snap.virt.libvirt import quiesce
+from nova_snap.virt.libvirt import backup_job, qemu_nbd, quiesce
 from nova_snap.virt.libvirt.guest import Guest
 from nova_snap.virt.libvirt.host import Host
 from nova_snap.virt.libvirt.snapshot import copy_job, managed_save, workdir
@@ -53,6 +53,8 @@ class Recovery:
 
     def _recover(self, found: WorkDir) -> None:
         journal = found.journal
+        if journal.reader_pid:
+            qemu_nbd.end_orphan(journal.reader_pid, found.path)
         if not journal.domain_uuid:
             return
         # First of all: everything else needs the domain, and libvirt forgets it when it stops.
@@ -60,7 +62,7 @@ class Recovery:
         try:
             guest = self._host.get_guest_by_uuid(journal.domain_uuid)
         except exception.DomainNotFound:
-            found.note(saving=False, frozen=False, detached=())
+            found.note(saving=False, frozen=False, detached=(), backup_socket="")
             return
         except exception.NovaSnapError as exc:
             LOG.error("Domain %s cannot be put right now: %s", journal.domain, exc)
@@ -68,6 +70,7 @@ class Recovery:
         seconds: int = self._conf.libvirt.managed_save_timeout
         steps: tuple[Callable[[WorkDir], None], ...] = (
             lambda found: self._thaw(guest, found),
+            lambda found: self._end_backup(guest, found),
             lambda found: self._end_copy(guest, found),
             lambda found: managed_save.put_back(guest, found, seconds),
         )
@@ -90,8 +93,13 @@ class Recovery:
     def _thaw(self, guest: Guest, found: WorkDir) -> None:
         if found.journal.frozen and guest.is_active():
             quiescer = quiesce.Quiescer(self._conf, self._host.capabilities())
-            quiescer.thaw(guest, certainly_frozen=True)
+            quiescer.thaw(guest)
         found.note(frozen=False)
+
+    def _end_backup(self, guest: Guest, found: WorkDir) -> None:
+        if found.journal.backup_socket:
+            backup_job.end(guest, found.journal.backup_socket)
+        found.note(backup_socket="")
 
     def _end_copy(self, guest: Guest, found: WorkDir) -> None:
         journal = found.journal

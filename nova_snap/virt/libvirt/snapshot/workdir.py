@@ -43,6 +43,8 @@ class Journal:
     :ivar undefined_xml: the domain is transient and has to be defined again from this.
     :ivar autostart: of the domain, which is lost with its definition.
     :ivar detached: devices taken from the guest: kind, address and XML of each.
+    :ivar backup_socket: where a backup job of the guest is exported.
+    :ivar reader_pid: of a qemu-nbd that reads the disk.
     """
 
     instance_uuid: str
@@ -56,11 +58,15 @@ class Journal:
     undefined_xml: str | None = None
     autostart: bool = False
     detached: Sequence[Sequence[str]] = ()
+    backup_socket: str = ""
+    reader_pid: int = 0
 
     @property
     def is_settled(self) -> bool:
         """Nothing of the guest is to be put right any more."""
-        return not (self.saving or self.frozen or self.undefined_xml or self.detached)
+        return not (
+            self.saving or self.frozen or self.undefined_xml or self.detached or self.backup_socket
+        )
 
 
 class WorkDir:

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A libvirt backup job in pull mode: a disk as of one instant, to be read while the guest goes on.
+
+QEMU offers the disk as it was when the job began on a unix socket. Before the guest overwrites a
+part of it, the old content goes to a scratch file. A scratch file that cannot grow would make the
+*guest's* write fail, not the job: that is what :class:`ScratchGuard` is for.
+"""
+
+import contextlib
+import dataclasses
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Final, Self
+
+from lxml import etree
+from oslo_log import log as logging
+from oslo_utils import units
+
+from nova_snap import exception
+from nova_snap.virt.libvirt import domain_xml
+from nova_snap.virt.libvirt.guest import Guest
+
+LOG = logging.getLogger(__name__)
+
+_GUARD_SECONDS: Final = 0.25
+_FIRST_POLL: Final = 0.01
+_LAST_POLL: Final = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Where a disk can be read.
+
+    :ivar socket: path of a unix socket.
+    :ivar name: of the NBD export.
+    """
+
+    socket: str
+    name: str
+
+
+def job_xml(domain: domain_xml.Domain, disk: domain_xml.Disk, export: Export, scratch: str) -> str:
+    """The ``<domainbackup>`` of one disk; the domain's other disks are left out of it.
+
+    :param scratch: path of an empty qcow2 file.
+    """
+    backup = etree.Element("domainbackup", mode="pull")
+    etree.SubElement(backup, "server", transport="unix", socket=export.socket)
+    disks = etree.SubElement(backup, "disks")
+    for other in domain.disks:
+        if other.target != disk.target:
+            etree.SubElement(disks, "disk", name=other.target, backup="no")
+    node = etree.SubElement(
+        disks,
+        "disk",
+        name=disk.target,
+        backup="yes",
+        type="file",
+        backupmode="full",
+        exportname=export.name,
+    )
+    etree.SubElement(node, "driver", type="qcow2")
+    etree.SubElement(node, "scratch", file=scratch)
+    return str(etree.tostring(backup, encoding="unicode"))
+
+
+def check_free(guest: Guest) -> None:
+    """:raises nova_snap.exception.BackupJobFailed: if a backup job of somebody else runs.
+
+    Beginning a second one would wait for the first.
+    """
+    if guest.backup_socket() is not None:
+        raise exception.BackupJobFailed(
+            domain=guest.name, reason="another backup of this domain runs; wait until it has ended"
+        )
+
+
+def end(guest: Guest, socket: str) -> None:
+    """End the job that is exported on ``socket``, if there is one, and return when it is gone.
+
+    :raises nova_snap.exception.BackupJobFailed: if it does not end in time.
+    """
+    deadline = time.monotonic() + guest.patience
+    pause = threading.Event()
+    interval = _FIRST_POLL
+    asked = False
+    while True:
+        try:
+            if not guest.is_active() or guest.backup_socket() != socket:
+                return
+            if not asked:
+                guest.abort_job()
+                # It ends in its own time; a second order would only wait for the first.
+                asked = True
+        except exception.DomainNotFound:
+            return
+        except exception.HypervisorError as exc:
+            LOG.warning("The backup job of guest %s does not end yet: %s", guest.name, exc)
+            asked = False
+        if time.monotonic() >= deadline:
+            reason = f"it did not end within {guest.patience:g} s; end it: virsh domjobabort"
+            raise exception.BackupJobFailed(domain=guest.name, reason=reason)
+        pause.wait(interval)
+        interval = min(interval * 2, _LAST_POLL)
+
+
+class ScratchGuard:
+    """Ends a job before its scratch file can fill the file system.
+
+    :param reserve: bytes that must stay free.
+    :param stop: ends the reading and the job; called once, by the guard's thread.
+    """
+
+    def __init__(self, guest: Guest, scratch: str, reserve: int, stop: Callable[[], None]) -> None:
+        self._guest = guest
+        self._scratch = scratch
+        self._reserve = reserve
+        self._stop = stop
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="scratch-guard", daemon=True)
+        self.error: exception.ScratchFull | None = None
+        self.used = 0
+
+    def check(self) -> None:
+        """:raises nova_snap.exception.ScratchFull: if there is not enough room."""
+        free = free_bytes(os.path.dirname(self._scratch))
+        if free < self._reserve:
+            raise exception.ScratchFull(
+                path=os.path.dirname(self._scratch),
+                free_mib=free // units.Mi,
+                reserve_mib=self._reserve // units.Mi,
+            )
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end.set()
+        # It may be the one that ends the job.
+        self._thread.join(2 * self._guest.patience)
+
+    def measure(self) -> int:
+        """The most bytes that the scratch file has taken on the host so far."""
+        with contextlib.suppress(OSError):
+            self.used = max(self.used, os.stat(self._scratch).st_blocks * 512)
+        return self.used
+
+    def _run(self) -> None:
+        while not self._end.wait(_GUARD_SECONDS):
+            self.measure()
+            try:
+                self.check()
+            except exception.ScratchFull as exc:
+                LOG.error("The snapshot of guest %s is ended: %s", self._guest.name, exc)
+                self.error = exc
+                self._stop()
+                return
+
+
+def free_bytes(path: str) -> int:
+    """Room for a process without privileges in the file system of ``path``."""
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize
+
+
+@contextlib.contextmanager
+def running(
+    guest: Guest,
+    domain: domain_xml.Domain,
+    disk: domain_xml.Disk,
+    export: Export,
+    scratch: str,
+) -> Iterator[None]:
+    """Begin the job on entry: the instant is then. On exit it is gone.
+
+    The NBD clients must be closed before the exit: a QEMU that is told to stop an export while
+    requests are in flight may crash (CVE-2024-7409).
+
+    :raises nova_snap.exception.LibvirtOperationFailed: if it does not begin.
+    :raises nova_snap.exception.BackupJobFailed: if it does not end.
+    """
+    try:
+        guest.begin_backup(job_xml(domain, disk, export, scratch))
+        yield
+    finally:
+        # Also after a beginning that failed: it may have been only late.
+        end(guest, export.socket)

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""qemu-nbd: a disk that no guest has open, offered read-only on a unix socket."""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from oslo_concurrency import processutils
+from oslo_log import log as logging
+from oslo_utils import units
+
+from nova_snap import exception
+from nova_snap.virt.libvirt import chain as chains
+from nova_snap.virt.libvirt.backup_job import Export
+
+LOG = logging.getLogger(__name__)
+
+START_SECONDS: Final = 30
+_STOP_SECONDS: Final = 10
+_POLL: Final = 0.01
+_MAX_STDERR: Final = 2000
+_LIMITS: Final = processutils.ProcessLimits(address_space=8 * units.Gi, core_file_size=0)
+
+# Whoever is not this process may not read the disk.
+_SOCKET_UMASK: Final = 0o177
+
+
+@contextlib.contextmanager
+def export(
+    chain: chains.Chain, socket_path: str, log_path: str, on_start: Callable[[int], None]
+) -> Iterator[Export]:
+    """Export on entry, end it on exit.
+
+    QEMU's file locks keep a guest from being started on the disk meanwhile, and this from
+    starting while one runs.
+
+    :param chain: every layer and its format: nothing is found out from headers.
+    :param socket_path: where to listen; made here.
+    :param log_path: for what the program has to say; made here.
+    :param on_start: is told the process id, and 0 when it has ended: it would outlive this
+        process.
+    :raises nova_snap.exception.QemuNbdFailed: if it does not start.
+    """
+    with open(log_path, "wb") as log:
+        process = subprocess.Popen(
+            command(chain, socket_path),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            umask=_SOCKET_UMASK,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+    try:
+        on_start(process.pid)
+        _wait_until_it_listens(process, socket_path, log_path, chain[0].path)
+        yield Export(socket_path, "")
+    finally:
+        _stop(process)
+        on_start(0)
+
+
+def command(chain: chains.Chain, socket_path: str) -> list[str]:
+    """The program and its arguments, limited in what it may take of the host."""
+    return [
+        sys.executable,
+        "-m",
+        "oslo_concurrency.prlimit",
+        *_LIMITS.prlimit_args(),
+        "--",
+        "qemu-nbd",
+        "--read-only",
+        "--persistent",
+        "--shared=4",
+        "--cache=writeback",
+        f"--socket={socket_path}",
+        chains.filename(chain),
+    ]
+
+
+def end_orphan(pid: int, directory: str) -> None:
+    """End a qemu-nbd that a process has left behind which did not live to end it.
+
+    :param directory: that its log was in: another process may have the number by now.
+    """
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if _writes_into(pid, directory):
+            LOG.warning("Ending a qemu-nbd (pid %d) that was left behind", pid)
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            select.select([descriptor], [], [], _STOP_SECONDS)
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(descriptor)
+
+
+def _writes_into(pid: int, directory: str) -> bool:
+    try:
+        return os.readlink(f"/proc/{pid}/fd/2").startswith(os.path.join(directory, ""))
+    except OSError:
+        return False
+
+
+def _wait_until_it_listens(
+    process: subprocess.Popen[bytes], socket_path: str, log_path: str, disk: str
+) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    pause = threading.Event()
+    while not _listens(socket_path):
+        if process.poll() is not None:
+            raise exception.QemuNbdFailed(path=disk, reason=_last_words(log_path))
+        if time.monotonic() >= deadline:
+            reason = f"it does not listen after {START_SECONDS} s"
+            raise exception.QemuNbdFailed(path=disk, reason=reason)
+        pause.wait(_POLL)
+
+
+def _listens(socket_path: str) -> bool:
+    if not os.path.exists(socket_path):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        try:
+            client.connect(socket_path)
+        except OSError:
+            return False
+    return True
+
+
+def _last_words(log_path: str) -> str:
+    with open(log_path, errors="replace") as log:
+        return log.read().strip()[-_MAX_STDERR:] or "it ended without a word"
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        LOG.warning("qemu-nbd (pid %d) does not end, and is killed", process.pid)
+        process.kill()
+        process.wait()

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The disk as of the moment of the request, read once and sent while the guest goes on.
+
+A backup job offers the disk of that moment; what the guest overwrites meanwhile is kept in a
+scratch file, and nothing else is written on the host.
+"""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import Final
+
+from oslo_config import cfg
+from oslo_log import log as logging
+from oslo_utils import units
+
+from nova_snap import exception
+from nova_snap.stream import nbd, pipeline
+from nova_snap.stream.control import Control
+from nova_snap.stream.image import Image
+from nova_snap.stream.throttle import Throttle
+from nova_snap.virt.libvirt import backup_job, domain_xml, qemu_img, quiesce
+from nova_snap.virt.libvirt.backup_job import Export, ScratchGuard
+from nova_snap.virt.libvirt.capabilities import Capabilities
+from nova_snap.virt.libvirt.snapshot.base import Content, Request
+
+LOG = logging.getLogger(__name__)
+
+# The longest path that fits into a sockaddr_un, with the zero at its end.
+_MAX_SOCKET_PATH: Final = 107
+
+
+class Stream:
+    """For guests that run or are paused."""
+
+    def __init__(
+        self, conf: cfg.ConfigOpts, tool: qemu_img.QemuImg, capabilities: Capabilities
+    ) -> None:
+        self._conf = conf
+        self._tool = tool
+        self._quiescer = quiesce.Quiescer(conf, capabilities)
+
+    @contextlib.contextmanager
+    def open(self, request: Request) -> Iterator[Content]:
+        """:raises nova_snap.exception.ScratchFull: if the guest writes more than there is room for.
+
+        :raises nova_snap.exception.BackupJobFailed: if another backup runs.
+        :raises nova_snap.exception.AgentError: if a required freeze failed.
+        """
+        guest, workdir = request.guest, request.workdir
+        backup_job.check_free(guest)
+        scratch = workdir.new_file("scratch")
+        self._tool.create_overlay(scratch, (), guest.disk_capacity(request.disk.target))
+        with contextlib.ExitStack() as stack:
+            directory = stack.enter_context(socket_directory(self._conf, request))
+            export = Export(os.path.join(directory, "nbd"), request.disk.target)
+            client = nbd.Client(
+                export.socket, export.name, timeout=self._conf.libvirt.snapshot_read_timeout
+            )
+            guard = self._guard(request, scratch, export, client)
+            guard.check()
+            workdir.note(backup_socket=export.socket)
+            stack.callback(lambda: workdir.note(backup_socket=""))
+            quiesced = self._begin(request, stack, export, scratch)
+            stack.enter_context(guard)
+            stack.enter_context(_scratch_error(guard))
+            request.begin()
+            stack.enter_context(client)
+            request.monitor.on_cancel(client.close)
+            image = stack.enter_context(open_image(self._conf, request, client))
+            yield Content(
+                image,
+                image.size,
+                quiesced=quiesced,
+                temp_bytes=lambda: guard.measure() + image.counts.spool_disk,
+            )
+
+    def _guard(
+        self, request: Request, scratch: str, export: Export, client: nbd.Client
+    ) -> ScratchGuard:
+        def stop() -> None:
+            # In this order: see backup_job.running.
+            client.close()
+            backup_job.end(request.guest, export.socket)
+
+        reserve = self._conf.libvirt.snapshot_scratch_reserve * units.Mi
+        return ScratchGuard(request.guest, scratch, reserve, stop)
+
+    def _begin(
+        self, request: Request, stack: contextlib.ExitStack, export: Export, scratch: str
+    ) -> bool:
+        """Begin the job, between a freeze and a thaw where that is wanted.
+
+        :returns: whether the guest's file systems were frozen at that moment.
+        """
+        job = backup_job.running(request.guest, request.domain, request.disk, export, scratch)
+        if not request.quiesce:
+            stack.enter_context(job)
+            return False
+        note = request.workdir.note
+        with self._quiescer.frozen(
+            request.guest, request.quiesce_required, lambda frozen: note(frozen=frozen)
+        ) as quiesced:
+            stack.enter_context(job)
+        return quiesced
+
+
+def open_image(
+    conf: cfg.ConfigOpts, request: Request, client: nbd.Client
+) -> contextlib.AbstractContextManager[Image]:
+    """The image of what ``client`` reads, as the configuration wants it."""
+    settings = conf.libvirt
+    options = pipeline.Options(
+        image_format=request.image_format,
+        compression=settings.snapshot_compression,
+        spool_memory=settings.snapshot_spool_memory * units.Mi,
+        spool_directory=request.workdir.path,
+    )
+    control = Control(
+        progress=request.monitor.progress,
+        cancelled=lambda: _is_cancelled(request),
+        throttle=Throttle(settings.snapshot_bandwidth * units.Mi),
+    )
+    return pipeline.open_image(client, options, control)
+
+
+def _is_cancelled(request: Request) -> bool:
+    try:
+        request.monitor.check()
+    except exception.NovaSnapError:
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def _scratch_error(guard: ScratchGuard) -> Iterator[None]:
+    """Whatever an ended job looks like from here, the reason is the guard's."""
+    try:
+        yield
+    except Exception as exc:
+        if guard.error is not None:
+            raise guard.error from exc
+        raise
+
+
+@contextlib.contextmanager
+def socket_directory(conf: cfg.ConfigOpts, request: Request) -> Iterator[str]:
+    """A directory that the hypervisor can make a socket in, and that only it and root can enter.
+
+    :raises nova_snap.exception.BackupJobFailed: if its path is too long for a socket.
+    """
+    parent = conf.libvirt.snapshot_socket_directory or request.workdir.path
+    with tempfile.TemporaryDirectory(prefix="s", dir=parent) as directory:
+        if len(os.fsencode(os.path.join(directory, "nbd"))) > _MAX_SOCKET_PATH:
+            reason = (
+                f"the path of a socket in {directory} is longer than {_MAX_SOCKET_PATH} bytes; "
+                "set [libvirt] snapshot_socket_directory to a short one"
+            )
+            raise exception.BackupJobFailed(domain=request.guest.name, reason=reason)
+        owner = domain_xml.dac_owner(request.guest.xml())
+        if owner is not None and os.geteuid() == 0:
+            os.chown(directory, *owner)
+        yield directory
