@@ -48,7 +48,7 @@ class ExtentMap(Sequence[Extent]):
         # Down to half of the limit, so that this is seldom done and its cost does not add up.
         while len(self._ends) > max(1, self._limit // 2):
             self._grain *= 2
-            coarse = ExtentMap(self._limit)
+            coarse = ExtentMap(len(self))
             for extent in self:
                 coarse.append(extent.length, extent.data or extent.length < self._grain)
             self._ends = coarse._ends
