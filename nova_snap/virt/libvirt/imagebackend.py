@@ -29,11 +29,14 @@ class ImageBackend(abc.ABC):
         self._compress = compress
 
     @abc.abstractmethod
-    def snapshot_extract(self, target: str, out_format: str) -> None:
+    def snapshot_extract(
+        self, target: str, out_format: str, on_cancel: qemu_img.OnCancel = qemu_img.never
+    ) -> None:
         """Write the disk's content into one flat file.
 
         :param target: path of the file, which is overwritten.
         :param out_format: one of :data:`nova_snap.virt.libvirt.qemu_img.OUTPUT_FORMATS`.
+        :param on_cancel: see :meth:`nova_snap.virt.libvirt.qemu_img.QemuImg.convert`.
         :raises nova_snap.exception.QemuImgFailed:
         :raises nova_snap.exception.UnsafeDisk:
         """
@@ -44,8 +47,10 @@ class Qcow2(ImageBackend):
 
     format = "qcow2"
 
-    def snapshot_extract(self, target: str, out_format: str) -> None:
-        self._tool.convert(chains.read(self._disk), target, out_format, self._compress)
+    def snapshot_extract(
+        self, target: str, out_format: str, on_cancel: qemu_img.OnCancel = qemu_img.never
+    ) -> None:
+        self._tool.convert(chains.read(self._disk), target, out_format, self._compress, on_cancel)
 
 
 class Raw(ImageBackend):
@@ -53,8 +58,10 @@ class Raw(ImageBackend):
 
     format = "raw"
 
-    def snapshot_extract(self, target: str, out_format: str) -> None:
-        self._tool.convert(chains.read(self._disk), target, out_format, self._compress)
+    def snapshot_extract(
+        self, target: str, out_format: str, on_cancel: qemu_img.OnCancel = qemu_img.never
+    ) -> None:
+        self._tool.convert(chains.read(self._disk), target, out_format, self._compress, on_cancel)
 
 
 BACKENDS: Final[Mapping[tuple[str, str], type[ImageBackend]]] = {

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from typing import Any, Final
 
 from oslo_concurrency import processutils
@@ -28,6 +29,13 @@ HEADER_LIMITS: Final = processutils.ProcessLimits(
 COPY_LIMITS: Final = processutils.ProcessLimits(address_space=8 * units.Gi, core_file_size=0)
 
 _MAX_STDERR = 2000
+
+OnCancel = Callable[[Callable[[], None]], None]
+"""Takes a function to call when the work is not wanted any more."""
+
+
+def never(_stop: Callable[[], None]) -> None:
+    """Nobody cancels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,11 +102,17 @@ class QemuImg:
         self._run("create", "-q", "-f", "raw", path, str(virtual_size))
 
     def convert(
-        self, source: chains.Chain, target: str, out_format: str, compress: bool = False
+        self,
+        source: chains.Chain,
+        target: str,
+        out_format: str,
+        compress: bool = False,
+        on_cancel: OnCancel = never,
     ) -> None:
         """Write what a guest sees of a disk into one flat file.
 
         :param compress: for qcow2: compress each cluster with zlib.
+        :param on_cancel: given a function that stops the command, which then fails.
         :raises nova_snap.exception.QemuImgFailed: also when it takes longer than
             ``[libvirt] qemu_img_timeout``.
         """
@@ -114,6 +128,7 @@ class QemuImg:
             target,
             seconds=self._conf.libvirt.qemu_img_timeout,
             limits=COPY_LIMITS,
+            on_cancel=on_cancel,
         )
 
     def _run(
@@ -122,8 +137,15 @@ class QemuImg:
         *arguments: str,
         seconds: int = HEADER_SECONDS,
         limits: processutils.ProcessLimits = HEADER_LIMITS,
+        on_cancel: OnCancel = never,
     ) -> str:
         started: list[subprocess.Popen[Any]] = []
+
+        def on_execute(process: subprocess.Popen[Any]) -> None:
+            started.append(process)
+            # Harmless when it has ended: a Popen knows that and sends nothing.
+            on_cancel(process.kill)
+
         try:
             stdout, _stderr = processutils.execute(
                 self._program,
@@ -131,7 +153,7 @@ class QemuImg:
                 *arguments,
                 prlimit=limits,
                 timeout=seconds,
-                on_execute=started.append,
+                on_execute=on_execute,
                 env_variables={**os.environ, "LC_ALL": "C"},
             )
         except subprocess.TimeoutExpired as exc:

@@ -30,7 +30,7 @@ class Backend:
         self.guest = guest
         self.error = None
 
-    def snapshot_extract(self, target, out_format):
+    def snapshot_extract(self, target, out_format, on_cancel):
         assert not self.guest.active, "the disk is read while the guest has it open"
         if self.error is not None:
             raise self.error

@@ -12,6 +12,7 @@ from nova_snap.virt.libvirt.capabilities import Capabilities
 from nova_snap.virt.libvirt.snapshot.methods import GuestFacts, Method, choose_method
 
 NEW = Capabilities("QEMU", 9_000_000, 7_002_000)
+NO_BACKUP = Capabilities("QEMU", 7_001_000, 6_000_000)
 OLDEST = Capabilities("QEMU", 1_000_000, 1_003_000)
 TOO_OLD_LIBVIRT = Capabilities("QEMU", 999_999, 1_003_000)
 TOO_OLD_QEMU = Capabilities("QEMU", 1_000_000, 1_002_999)
@@ -42,11 +43,16 @@ def strict(guest: GuestFacts) -> GuestFacts:
 @pytest.mark.parametrize(
     ("capabilities", "config", "guest", "disk", "method", "reason"),
     [
-        (NEW, "auto", RUNNING, DISK, Method.MIRROR, "the guest is running"),
-        (NEW, "auto", EMULATED, RAW, Method.MIRROR, "the guest is running"),
-        (NEW, "auto", PAUSED, DISK, Method.MIRROR, "the guest is paused"),
-        (NEW, "auto", CRASHED, DISK, Method.MIRROR, "the guest is crashed"),
-        (NEW, "auto", ASLEEP, DISK, Method.MIRROR, "the guest is suspended"),
+        (NEW, "auto", RUNNING, DISK, Method.STREAM, "can be read as of this moment"),
+        (NEW, "auto", PAUSED, RAW, Method.STREAM, "the guest is paused"),
+        (NEW, "auto", strict(RUNNING), DISK, Method.STREAM, "the guest is running"),
+        (NEW, "stream", RUNNING, DISK, Method.STREAM, "snapshot_method asks"),
+        (NEW, "stream", SHUT_OFF, DISK, Method.OFFLINE, "shut off"),
+        (NO_BACKUP, "auto", RUNNING, DISK, Method.MIRROR, "the guest is running"),
+        (NO_BACKUP, "auto", EMULATED, RAW, Method.MIRROR, "the guest is running"),
+        (NO_BACKUP, "auto", PAUSED, DISK, Method.MIRROR, "the guest is paused"),
+        (NO_BACKUP, "auto", CRASHED, DISK, Method.MIRROR, "the guest is crashed"),
+        (NO_BACKUP, "auto", ASLEEP, DISK, Method.MIRROR, "the guest is suspended"),
         (OLDEST, "auto", RUNNING, DISK, Method.MIRROR, "the guest is running"),
         (NEW, "mirror", RUNNING, DISK, Method.MIRROR, "snapshot_method asks"),
         (NEW, "managed_save", RUNNING, DISK, Method.MANAGED_SAVE, "snapshot_method asks"),
@@ -60,7 +66,7 @@ def strict(guest: GuestFacts) -> GuestFacts:
         (NEW, "auto", strict(SHUT_OFF), DISK, Method.OFFLINE, "shut off"),
         (TOO_OLD_QEMU, "auto", SHUT_OFF, DISK, Method.OFFLINE, "shut off"),
         (LXC, "auto", STOPPED_CONTAINER, RAW, Method.OFFLINE, "shut off"),
-        (NEW, "auto", strict(RUNNING), DISK, Method.MIRROR, "the guest is running"),
+        (NO_BACKUP, "auto", strict(RUNNING), DISK, Method.MIRROR, "the guest is running"),
     ],
 )
 def test_choice(capabilities, config, guest, disk, method, reason):
@@ -78,6 +84,7 @@ def test_choice(capabilities, config, guest, disk, method, reason):
         (LXC, "auto", CONTAINER, RAW, "a container that runs"),
         (LXC, "managed_save", CONTAINER, RAW, "a container that runs"),
         (LXC, "mirror", CONTAINER, RAW, "a container that runs"),
+        (NO_BACKUP, "stream", RUNNING, DISK, "needs libvirt 7.2.0"),
         (NEW, "auto", SHUTTING_DOWN, DISK, "about to shut down"),
         (NEW, "managed_save", CRASHED, DISK, "that is crashed cannot be saved"),
         (NEW, "managed_save", ASLEEP, DISK, "that is suspended cannot be saved"),
@@ -92,3 +99,10 @@ def test_no_choice(capabilities, config, guest, disk, reason):
         choose_method(capabilities, config, guest, disk)
     assert reason in caught.value.reason
     assert caught.value.method == config
+
+
+@pytest.mark.parametrize("image_format", ["vmdk", "vdi"])
+def test_format_that_cannot_be_streamed(image_format):
+    assert choose_method(NEW, "auto", RUNNING, DISK, image_format).method is Method.MIRROR
+    with pytest.raises(exception.SnapshotMethodUnavailable, match=f"to be {image_format}"):
+        choose_method(NEW, "stream", RUNNING, DISK, image_format)

@@ -28,7 +28,7 @@ class Tool:
     def create_raw(self, path, virtual_size):
         self.calls.append(("raw", virtual_size))
 
-    def convert(self, source, target, out_format, compress=False):
+    def convert(self, source, target, out_format, compress=False, on_cancel=None):
         if self.error is not None:
             raise self.error
         self.calls.append(("convert", [layer.format for layer in source], out_format))

@@ -5,7 +5,7 @@ or again."""
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from lxml import etree
@@ -24,6 +24,7 @@ LOG = logging.getLogger(__name__)
 
 _FIRST_POLL: Final = 0.1
 _LAST_POLL: Final = 1.0
+_STOP_SECONDS: Final = 2.0
 _END_ATTEMPTS: Final = 10
 
 
@@ -80,6 +81,13 @@ def is_running(guest: Guest) -> bool:
         return False
 
 
+def _wait_until_stopped(guest: Guest) -> None:
+    deadline = time.monotonic() + _STOP_SECONDS
+    pause = threading.Event()
+    while is_running(guest) and time.monotonic() < deadline:
+        pause.wait(_FIRST_POLL)
+
+
 class CopyJob:
     """The two ways to have a block copy."""
 
@@ -127,12 +135,19 @@ class CopyJob:
             define_again(self._host, guest.name, xml, autostart)
             workdir.note(undefined_xml=None)
 
-    def wait_until_ready(self, guest: Guest, target: str, workdir: WorkDir) -> None:
+    def wait_until_ready(
+        self,
+        guest: Guest,
+        target: str,
+        workdir: WorkDir,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         """Wait until the destination holds all that the disk holds, and follows it.
 
         libvirt's own word counts, not the job's progress: the progress can look complete before
         the copy has begun, and it can stay at nothing for a disk with nothing to copy.
 
+        :param check: called all the while; what it raises ends the wait.
         :raises nova_snap.exception.BlockJobFailed: if the job ends by itself.
         :raises nova_snap.exception.WaitTimeout: after ``[libvirt] block_copy_timeout``.
         """
@@ -141,6 +156,7 @@ class CopyJob:
         interval = _FIRST_POLL
         job: BlockJob | None = None
         while True:
+            check()
             try:
                 job = guest.block_job(target)
                 if job is None:
@@ -152,6 +168,8 @@ class CopyJob:
                 # The guest and its copy live on while libvirt's daemon is started again.
                 LOG.warning("Waiting for the copy of %s of %s: %s", target, guest.name, exc)
             except (exception.LibvirtOperationFailed, exception.DomainNotFound) as exc:
+                # A dying process takes its monitor away before libvirt knows that it is dead.
+                _wait_until_stopped(guest)
                 raise self._vanished(guest, target, workdir) from exc
             if time.monotonic() >= deadline:
                 progress = "" if job is None else f" (it was at {job.current} of {job.end})"
@@ -174,19 +192,30 @@ class CopyJob:
 def define_again(host: Host, name: str, xml: str, autostart: bool) -> None:
     """Make a domain persistent again, whether it still runs or not.
 
+    That is tried again for a while: libvirt refuses it as long as it still cleans up after a
+    transient domain that has just stopped.
+
     :raises nova_snap.exception.NovaSnapError: if that fails; the XML is in the log then.
     """
-    try:
-        guest = host.define(xml, name)
-        if autostart:
-            guest.set_autostart(True)
-    except exception.NovaSnapError:
-        LOG.exception(
-            "Domain %s could not be defined again and is LOST when it stops. Define it from: %s",
-            name,
-            domain_xml.without_secrets(xml, name),
-        )
-        raise
+    deadline = time.monotonic() + host.operation_timeout
+    pause = threading.Event()
+    while True:
+        try:
+            guest = host.define(xml, name)
+            if autostart:
+                guest.set_autostart(True)
+            return
+        except exception.HypervisorError as exc:
+            if time.monotonic() >= deadline:
+                LOG.exception(
+                    "Domain %s could not be defined again and is LOST when it stops. "
+                    "Define it from: %s",
+                    name,
+                    domain_xml.without_secrets(xml, name),
+                )
+                raise
+            LOG.warning("Defining domain %s again is tried again: %s", name, exc)
+        pause.wait(_LAST_POLL)
 
 
 def destination_xml(destination: Sequence[chains.Layer]) -> str:

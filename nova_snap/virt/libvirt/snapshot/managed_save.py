@@ -47,7 +47,9 @@ class ManagedSave:
         with self._saved(request):
             request.begin()
             target = request.workdir.new_file("image")
-            request.backend.snapshot_extract(target, request.image_format)
+            request.backend.snapshot_extract(
+                target, request.image_format, request.monitor.on_cancel
+            )
         return Extract(target)
 
     @contextlib.contextmanager

@@ -77,7 +77,9 @@ class Mirror:
         if delta.is_flat and delta.format == request.image_format and not self._compress:
             return Extract(delta.path, quiesced)
         target = request.workdir.new_file("image")
-        self._tool.convert(delta.chain, target, request.image_format, self._compress)
+        self._tool.convert(
+            delta.chain, target, request.image_format, self._compress, request.monitor.on_cancel
+        )
         os.unlink(delta.path)
         return Extract(target, quiesced)
 
@@ -106,7 +108,7 @@ class Mirror:
         """:returns: whether the guest's file systems were frozen at the end of the copy."""
         guest, target = request.guest, request.disk.target
         with self._copy_job.running(guest, target, delta.chain, request.workdir):
-            self._copy_job.wait_until_ready(guest, target, request.workdir)
+            self._copy_job.wait_until_ready(guest, target, request.workdir, request.monitor.check)
             if not request.quiesce:
                 self._pivot(request)
                 return False

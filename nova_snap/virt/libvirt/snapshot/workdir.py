@@ -92,8 +92,20 @@ class WorkDir:
         return path
 
     def note(self, **facts: Any) -> None:
-        """Change the journal, on disk before this returns."""
+        """Change the journal, on disk before this returns.
+
+        :raises OSError: if it cannot be written. That something is right again is noted in memory
+            in any case: a full file system must not keep a snapshot from ending.
+        """
         self.journal = dataclasses.replace(self.journal, **facts)
+        try:
+            self._write()
+        except OSError as exc:
+            if any(facts.values()) or not facts:
+                raise
+            LOG.warning("%s is not up to date: %s", self.file(_JOURNAL), exc)
+
+    def _write(self) -> None:
         temporary = self.file(_JOURNAL + ".new")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
