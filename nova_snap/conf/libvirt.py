@@ -45,6 +45,11 @@ qcow2 where the disks are raw and the images should not have the disk's whole si
         choices=[
             ("auto", "The best one for the guest's state and the host's libvirt."),
             (
+                "stream",
+                "The disk as of the moment of the request, read once and sent while the guest "
+                "goes on. Needs libvirt 7.2.",
+            ),
+            (
                 "mirror",
                 "A block copy of the running guest's disk. A guest that is shut off is "
                 "read where it lies.",
@@ -64,15 +69,67 @@ the flat copy of each snapshot that runs at the same time: at worst twice the di
 """,
     ),
     cfg.StrOpt(
+        "snapshot_socket_directory",
+        default="",
+        help="""
+Where snapshots make their sockets, which a guest's disk is read through; empty for their own
+directories in snapshots_directory. Set it to a shorter path when snapshots fail because the path
+of a socket is too long, or to one that AppArmor or SELinux lets the hypervisor make sockets in. It
+must exist, and the users that hypervisors run as must be able to enter it.
+""",
+    ),
+    cfg.StrOpt(
         "snapshot_compression",
         default="none",
         choices=[
+            ("auto", "With zstd, where a sample of the disk says that it pays."),
             ("none", "Clusters are stored as they are."),
-            ("zlib", "Every cluster of a qcow2 image is compressed with zlib."),
+            ("zlib", "With zlib, which every QEMU can read."),
+            ("zstd", "With zstd, which is faster and smaller, and which QEMU can read since 5.1."),
         ],
         help="""
-Whether qcow2 images are compressed while they are made. It takes much CPU time of the host and
-saves space in the image service. Images of other formats are never compressed.
+Whether the clusters of a qcow2 image are compressed. It takes CPU time of the host, and saves space
+in the image service and the time to send it. Images of other formats are never compressed. The
+methods mirror and managed_save know zlib only: auto is none to them, and zstd is zlib.
+""",
+    ),
+    cfg.IntOpt(
+        "snapshot_spool_memory",
+        default=256,
+        min=1,
+        help="""
+MiB of compressed data that a snapshot keeps in memory before it goes on in a temporary file. Raise
+it on hosts with memory to spare, so that compressed snapshots write nothing.
+""",
+    ),
+    cfg.IntOpt(
+        "snapshot_bandwidth",
+        default=0,
+        min=0,
+        help="""
+MiB per second that a snapshot may send; 0 is no limit. Set it where snapshots take too much of the
+network, or of the disks, from the guests. The methods mirror and managed_save do not keep to it:
+see block_copy_bandwidth.
+""",
+    ),
+    cfg.IntOpt(
+        "snapshot_scratch_reserve",
+        default=1024,
+        min=0,
+        help="""
+MiB that must stay free in the file system of snapshots_directory. While a snapshot is sent, what
+the guest overwrites is kept there; if it could not be, the guest's own writes would fail, and
+therefore the snapshot is ended before that. Raise it where guests write very fast: it must be more
+than all of them write in half a second.
+""",
+    ),
+    cfg.IntOpt(
+        "snapshot_read_timeout",
+        default=60,
+        min=1,
+        help="""
+Seconds that the hypervisor may take to answer when a snapshot reads the disk. Raise it where the
+disks themselves may hang longer than that.
 """,
     ),
     cfg.IntOpt(

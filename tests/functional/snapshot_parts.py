@@ -149,10 +149,15 @@ class World:
         nova_conf.register_opts(self.conf)
         self.conf([], project="nova_snap", default_config_files=[])
         self.snapshots = directory / "snapshots"
+        # pytest's directories are too long for a socket.
+        self.sockets = lab.root / "sockets"
+        self.sockets.mkdir(exist_ok=True)
         self.set(
             connection_uri=lab.uri,
             virt_type="qemu",
             snapshots_directory=str(self.snapshots),
+            snapshot_socket_directory=str(self.sockets),
+            snapshot_scratch_reserve=64,
             agent_timeout=5,
             thaw_timeout=10,
         )
@@ -196,9 +201,10 @@ class World:
 
     def leftovers(self) -> list[str]:
         """Whatever snapshots have left on the host."""
+        left = os.listdir(self.sockets)
         with contextlib.suppress(FileNotFoundError):
-            return sorted(os.listdir(self.snapshots))
-        return []
+            left += os.listdir(self.snapshots)
+        return sorted(left)
 
 
 def steady(guest: Guest) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def end(guest: Guest, socket: str) -> None:
                 asked = True
         except exception.DomainNotFound:
             return
-        except exception.HypervisorError as exc:
+        except exception.NovaSnapError as exc:
             LOG.warning("The backup job of guest %s does not end yet: %s", guest.name, exc)
             asked = False
         if time.monotonic() >= deadline:

@@ -163,7 +163,7 @@ def backup_socket(xml: str, name: str) -> str:
     :param xml: of the job (``<domainbackup>``).
     :raises nova_snap.exception.InvalidDomain: if it cannot be read.
     """
-    return _attribute(_root(xml, name), "server", "socket") or ""
+    return _attribute(_root(xml, name, "domainbackup"), "server", "socket") or ""
 
 
 def dac_owner(xml: str) -> tuple[int, int] | None:
@@ -194,7 +194,7 @@ def without_secrets(xml: str, name: str) -> str:
     return str(etree.tostring(root, encoding="unicode"))
 
 
-def _root(xml: str, name: str) -> etree._Element:
+def _root(xml: str, name: str, tag: str = "domain") -> etree._Element:
     data = xml.encode()
     if len(data) > MAX_XML_BYTES:
         reason = f"its XML is longer than {MAX_XML_BYTES} bytes"
@@ -213,8 +213,8 @@ def _root(xml: str, name: str) -> etree._Element:
         raise exception.InvalidDomain(domain=name, reason=f"its XML is broken: {exc}") from exc
     if root.getroottree().docinfo.doctype:
         raise exception.InvalidDomain(domain=name, reason="its XML has a document type")
-    if root.tag != "domain":
-        reason = f"its XML begins with <{root.tag}>, not with <domain>"
+    if root.tag != tag:
+        reason = f"its XML begins with <{root.tag}>, not with <{tag}>"
         raise exception.InvalidDomain(domain=name, reason=reason)
     return root
 
