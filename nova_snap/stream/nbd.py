@@ -66,6 +66,7 @@ class Client:
         self._wire = Wire(path)
         self._connected: tuple[proto.Export, Transmission] | None = None
         self._buffers: list[memoryview] = []
+        self._read_flags = 0
         self._reader: object = None
 
     def connect(self) -> None:
@@ -84,6 +85,10 @@ class Client:
         except BaseException:
             self._wire.close()
             raise
+        # In one piece: QEMU answers a read that fails with an error then; while it sends pieces,
+        # it hangs up. That holes come as zeroes costs nothing: the map told of them before.
+        if export.flags & proto.FLAG_SEND_DF and export.context is not None:
+            self._read_flags = proto.COMMAND_FLAG_DF
         self._connected = export, Transmission(self._wire, export.structured)
 
     def close(self) -> None:
@@ -174,7 +179,7 @@ class Client:
             while free and (piece := next(pieces, None)):
                 start, end, skip, length = piece
                 buffer = free.popleft()
-                request = Read(start, buffer[: end - start])
+                request = Read(start, buffer[: end - start], self._read_flags)
                 in_flight.append((request, buffer[skip : skip + length].toreadonly(), buffer))
                 batch.append(request)
             if batch:
@@ -182,13 +187,25 @@ class Client:
             if not in_flight:
                 return
             request, view, buffer = in_flight.popleft()
-            transmission.wait(request, deadline)
+            self._wait(request, transmission, deadline)
             yield view
             if self._reader is not reader:
                 raise RuntimeError("a later read of the same client has begun")
             with contextlib.suppress(BufferError):
                 view.release()
             free.append(buffer)
+
+    def _wait(self, request: Read, transmission: Transmission, deadline: Deadline) -> None:
+        """For a read; asked for again if it is too long for the server to send in one piece."""
+        try:
+            transmission.wait(request, deadline)
+        except errors.NBDServerError as error:
+            if not request.flags or error.code != proto.Errno.EOVERFLOW:
+                raise
+            self._read_flags = 0
+            again = Read(request.offset, request.buffer)
+            transmission.submit([again], deadline)
+            transmission.wait(again, deadline)
 
     def _split(
         self, ranges: Iterable[tuple[int, int]], export: proto.Export

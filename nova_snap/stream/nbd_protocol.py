@@ -36,7 +36,11 @@ FLAG_FIXED_NEWSTYLE = 1 << 0
 FLAG_NO_ZEROES = 1 << 1
 
 FLAG_READ_ONLY = 1 << 1
+FLAG_SEND_DF = 1 << 7
 FLAG_CAN_MULTI_CONN = 1 << 8
+
+COMMAND_FLAG_DF = 1 << 2
+"""Of a read: answer in one piece."""
 
 INFO_EXPORT = 0
 INFO_BLOCK_SIZE = 3

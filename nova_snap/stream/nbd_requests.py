@@ -24,6 +24,7 @@ ZEROES = bytes(64 << 10)
 class Request:
     """What was asked for, and what has come in answer to it.
 
+    :ivar flags: of the command.
     :ivar cookie: the handle on the wire.
     :ivar done: the reply has come in full.
     :ivar error: the first one that the server told of.
@@ -32,9 +33,10 @@ class Request:
     command: ClassVar[Command]
     operation: ClassVar[str]
 
-    def __init__(self, offset: int, length: int) -> None:
+    def __init__(self, offset: int, length: int, flags: int = 0) -> None:
         self.offset = offset
         self.length = length
+        self.flags = flags
         self.cookie = 0
         self.done = False
         self.error: errors.NBDServerError | None = None
@@ -45,7 +47,7 @@ class Request:
 
     def pack(self) -> bytes:
         return proto.REQUEST.pack(
-            proto.REQUEST_MAGIC, 0, self.command, self.cookie, self.offset, self.length
+            proto.REQUEST_MAGIC, self.flags, self.command, self.cookie, self.offset, self.length
         )
 
     def count_chunk(self, wire: Wire) -> None:
@@ -86,9 +88,9 @@ class Read(Request):
     command = Command.READ
     operation = "read"
 
-    def __init__(self, offset: int, buffer: memoryview) -> None:
-        super().__init__(offset, len(buffer))
-        self._buffer = buffer
+    def __init__(self, offset: int, buffer: memoryview, flags: int = 0) -> None:
+        super().__init__(offset, len(buffer), flags)
+        self.buffer = buffer
         # What has come, as sorted spans that do not touch: usually one.
         self._starts: list[int] = []
         self._ends: list[int] = []
@@ -141,7 +143,7 @@ class Read(Request):
                 and (self._ends[left] == self._starts[left + 1])
             ):
                 del self._ends[left], self._starts[left + 1]
-        return self._buffer[start:end]
+        return self.buffer[start:end]
 
 
 class BlockStatus(Request):

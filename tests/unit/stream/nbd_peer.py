@@ -24,6 +24,11 @@ REP_UNSUP, REP_POLICY, REP_TLS, REP_UNKNOWN, REP_SHUTDOWN = (
 )
 NONE, DATA, HOLE, STATUS, ERROR, ERROR_OFFSET = 0, 1, 2, 5, 0x8001, 0x8002
 CONTEXT = 77
+# Of an export: it has flags, is read-only, and may be read over several connections.
+FLAGS = 0x103
+FLAG_SEND_DF = 0x80
+# Of a command: in one piece.
+FLAG_DF = 4
 
 Script = Callable[["Peer"], None]
 
@@ -33,6 +38,7 @@ class Gone(Exception):
 
 
 class Request(NamedTuple):
+    flags: int
     command: int
     cookie: int
     offset: int
@@ -44,6 +50,8 @@ class Peer:
         self.socket = connection
         self.options: list[tuple[int, bytes]] = []
         self.requests: list[Request] = []
+        # Whether the client is bound to ask for replies in one piece.
+        self.one_piece = False
 
     # -- bytes
 
@@ -98,9 +106,12 @@ class Peer:
         structured: bool = True,
         context: bool = True,
         blocks: tuple[int, int, int] | None = None,
+        one_piece: bool = False,
     ) -> None:
         """A whole one, as a server with these abilities does it."""
         self.greet()
+        self.one_piece = one_piece and structured and context
+        flags = FLAGS | (FLAG_SEND_DF if one_piece and structured else 0)
         while True:
             number, _ = self.option()
             if number == OPT_STRUCTURED and structured:
@@ -111,7 +122,7 @@ class Peer:
                     self.reply(number, REP_META, body)
                 self.reply(number, REP_ACK)
             elif number == OPT_GO:
-                self.reply(number, REP_INFO, export_info(size))
+                self.reply(number, REP_INFO, export_info(size, flags))
                 if blocks:
                     self.reply(number, REP_INFO, struct.pack(">HIII", 3, *blocks))
                 self.reply(number, REP_ACK)
@@ -122,10 +133,12 @@ class Peer:
     # -- transmission
 
     def request(self) -> Request:
-        magic, flags, *rest = struct.unpack(">IHHQQI", self.receive(28))
-        assert (magic, flags) == (0x25609513, 0)
+        magic, *rest = struct.unpack(">IHHQQI", self.receive(28))
+        assert magic == 0x25609513
         found = Request(*rest)
         assert found.command in (READ, DISC, BLOCK_STATUS), "the client never writes"
+        asked_for = FLAG_DF if found.command == READ and self.one_piece else 0
+        assert found.flags == asked_for, "only flags that were offered"
         self.requests.append(found)
         if found.command == DISC:
             raise Gone
@@ -169,7 +182,7 @@ class Peer:
                 self.status(request.cookie, extents or [(len(content), 0)])
 
 
-def export_info(size: int, flags: int = 0x103) -> bytes:
+def export_info(size: int, flags: int = FLAGS) -> bytes:
     return struct.pack(">HQH", 0, size, flags)
 
 

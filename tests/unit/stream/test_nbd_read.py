@@ -350,6 +350,45 @@ def test_error_where_replies_are_simple():
         list(client.read([(7, 1)]))
 
 
+def test_in_one_piece():
+    """Where the server offers it, so that QEMU can tell of an error; the map knows the holes."""
+    with reading(good, handshake={"one_piece": True}, piece_size=KIB) as (client, _):
+        assert content(client.read([(0, client.size)])) == CONTENT
+
+
+def test_in_pieces_without_a_map():
+    """Holes in the replies are then all that saves sending zeroes."""
+    handshake = {"one_piece": True, "context": False}
+    with reading(good, handshake=handshake, piece_size=KIB) as (client, _):
+        assert content(client.read([(0, client.size)])) == CONTENT
+
+
+def test_too_long_for_one_piece():
+    """Asked for again in pieces, and so is all that follows."""
+
+    def script(peer: Peer) -> None:
+        for request in [peer.request() for _ in range(2)]:
+            peer.error(request.cookie, 75)
+        peer.one_piece = False
+        peer.serve(CONTENT)
+
+    with reading(script, handshake={"one_piece": True}, piece_size=KIB, depth=2) as (client, _):
+        assert content(client.read([(0, client.size)])) == CONTENT
+
+
+def test_too_long_anyway():
+    def script(peer: Peer) -> None:
+        peer.error(peer.request().cookie, 75)
+        peer.one_piece = False
+        peer.error(peer.request().cookie, 75)
+
+    with (
+        reading(script, handshake={"one_piece": True}) as (client, _),
+        pytest.raises(errors.NBDServerError, match="EOVERFLOW"),
+    ):
+        content(client.read([(0, KIB)]))
+
+
 # -- stopping early ----------------------------------------------------------------------------
 
 
