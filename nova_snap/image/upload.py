@@ -2,7 +2,11 @@
 """What is sent to the image service, counted and hashed while it is read."""
 
 import hashlib
+from collections.abc import Iterator
 from typing import Final, Protocol
+
+PIECE: Final = 1 << 20
+"""Bytes that are read, hashed and sent at a time."""
 
 
 class ImageData(Protocol):
@@ -36,6 +40,15 @@ class HashingReader:
     def complete(self) -> bool:
         """Whether every byte was read since the last rewind."""
         return self._left == 0
+
+    def __len__(self) -> int:
+        """What an HTTP client puts into Content-Length."""
+        return self.size
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The data from where it was read to, in pieces."""
+        while not self.complete:
+            yield self.read(PIECE)
 
     def rewind(self) -> None:
         """Begin again at byte 0."""
