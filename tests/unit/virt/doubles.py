@@ -248,6 +248,8 @@ class FakeHost:
         return self.guest
 
     def get_guest_by_uuid(self, uuid: str) -> Any:
+        if "get_guest" in self.errors:
+            raise self.errors["get_guest"]
         if uuid != self.guest.uuid:
             raise exception.DomainNotFound(domain=uuid)
         return self.get_guest(self.guest.name)

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a dead process left is put right, as far as it can be."""
+
+import os
+
+import pytest
+
+from nova_snap import exception
+from nova_snap.compute import power_state
+from nova_snap.virt.libvirt.guest import BlockJob
+from nova_snap.virt.libvirt.snapshot import workdir
+from nova_snap.virt.libvirt.snapshot.recovery import Recovery
+from tests.unit.virt import doubles
+
+
+class Scene:
+    def __init__(self, conf):
+        self.parent = conf.libvirt.snapshots_directory
+        self.guest = doubles.FakeGuest()
+        self.host = doubles.FakeHost(self.guest)
+        self.recovery = Recovery(conf, self.host)
+
+    def left(self, **facts) -> str:
+        """A process dies with these facts in its journal."""
+        made = workdir.create(self.parent, doubles.UUID)
+        facts = {
+            "domain": doubles.NAME,
+            "domain_uuid": doubles.UUID,
+            "disk": "vda",
+            "power_state": power_state.RUNNING,
+            **facts,
+        }
+        made.note(**facts)
+        os.close(made._lock)
+        return made.path
+
+    def leftovers(self):
+        return os.listdir(self.parent)
+
+
+@pytest.fixture
+def scene(conf):
+    conf.set_override("thaw_timeout", 1, "libvirt")
+    conf.set_override("operation_timeout", 1, "libvirt")
+    return Scene(conf)
+
+
+def test_nothing_was_done_yet(scene):
+    scene.left(domain_uuid="")
+    scene.recovery.recover()
+    assert scene.guest.calls == []
+    assert scene.leftovers() == []
+
+
+def test_nothing_left(scene):
+    scene.recovery.recover()
+    assert scene.guest.calls == []
+
+
+def test_everything_at_once(scene):
+    guest = scene.guest
+    path = scene.left(frozen=True, undefined_xml="<domain/>", autostart=True)
+    guest.persistent, guest.frozen, guest.job = False, True, BlockJob("copy", 1, 1)
+    guest.copied_to = os.path.join(path, "delta")
+    scene.recovery.recover()
+    assert scene.host.defined == ["<domain/>"]
+    assert guest.persistent
+    assert guest.starts_automatically
+    assert not guest.frozen
+    assert guest.job is None
+    assert scene.leftovers() == []
+
+
+def test_transient_domain_that_has_stopped(scene):
+    """libvirt has forgotten it; our definition is the only one."""
+    scene.left(undefined_xml="<domain/>")
+    scene.guest.persistent = False
+    scene.guest.stop()
+    scene.recovery.recover()
+    assert scene.guest.persistent
+    assert scene.leftovers() == []
+
+
+@pytest.mark.parametrize("state", [power_state.RUNNING, power_state.PAUSED])
+def test_saved_guest_is_restored(scene, state):
+    devices = dict(scene.guest.devices)
+    scene.left(
+        saving=True,
+        power_state=state,
+        detached=[
+            (device.kind, device.address, device.xml)
+            for device in scene.guest.describe().host_devices
+        ],
+    )
+    scene.guest.devices.clear()
+    scene.guest.saved = True
+    scene.guest.stop()
+    scene.recovery.recover()
+    assert (scene.guest.active, scene.guest.state) == (True, state)
+    assert scene.guest.devices.keys() == devices.keys()
+    assert scene.leftovers() == []
+
+
+def test_copy_of_somebody_else_is_left_alone(scene):
+    scene.left()
+    scene.guest.job = BlockJob("copy", 1, 1)
+    scene.guest.copied_to = "/elsewhere/delta"
+    scene.recovery.recover()
+    assert scene.guest.job is not None
+
+
+def test_domain_that_is_gone(scene):
+    scene.left(saving=True, frozen=True)
+    scene.guest.name = "another"
+    scene.guest.uuid = "another"
+    scene.recovery.recover()
+    assert scene.guest.changes() == []
+    assert scene.leftovers() == []
+
+
+@pytest.mark.parametrize("fails", ["thaw", "launch"])
+def test_what_cannot_be_put_right_is_tried_again(scene, fails):
+    error = exception.AgentError(domain="", operation="thaw", reason="it hangs")
+    scene.guest.errors[fails] = error if fails == "thaw" else doubles.failed("create")
+    scene.guest.frozen = True
+    if fails == "launch":
+        scene.guest.saved = True
+        scene.guest.stop()
+    path = scene.left(**({"frozen": True} if fails == "thaw" else {"saving": True}))
+    scene.recovery.recover(doubles.UUID)
+    assert scene.leftovers() == [os.path.basename(path)]
+    scene.guest.errors.clear()
+    scene.recovery.recover(doubles.UUID)
+    assert scene.leftovers() == []
+    assert not scene.guest.saved
+
+
+def test_only_one_instance(scene):
+    scene.left(frozen=True)
+    scene.recovery.recover("another")
+    assert scene.guest.calls == []
+    assert len(scene.leftovers()) == 1
+
+
+def test_libvirt_is_not_there(scene):
+    scene.left(frozen=True)
+    lost = exception.HypervisorUnavailable(uri="qemu:///system", reason="gone")
+    scene.host.errors["get_guest"] = lost
+    scene.recovery.recover()
+    assert len(scene.leftovers()) == 1
+
+
+@pytest.mark.parametrize(
+    ("destination", "ended"),
+    [("{parent}/x/delta", True), ("/elsewhere/delta", False), ("{parent}-not/delta", False)],
+)
+def test_stray_copy(scene, destination, ended):
+    """There is no journal: where the copy goes tells whose it is."""
+    scene.guest.job = BlockJob("copy", 1, 1)
+    scene.guest.copied_to = destination.format(parent=scene.parent)
+    scene.recovery.end_stray_copy(scene.guest)
+    assert (scene.guest.job is None) == ended

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Directories of snapshots: who may see them, who they belong to, what stays of them."""
+
+import json
+import os
+
+import pytest
+
+from nova_snap.virt.libvirt.snapshot import workdir
+
+UUID = "3f1c8c1e-5e0b-4b2a-9a44-0d8f2f9f8c11"
+OTHER = "5a1d7a7e-0a44-44a8-8f2f-7f0c8f1f0001"
+
+
+@pytest.fixture
+def parent(tmp_path):
+    return str(tmp_path / "state" / "snapshots")
+
+
+def die(made: workdir.WorkDir) -> None:
+    """What the end of the process does: the lock is gone, the directory is not."""
+    os.close(made._lock)
+
+
+def found(parent, *arguments):
+    directories = list(workdir.abandoned(parent, *arguments))
+    for directory in directories:
+        os.close(directory._lock)
+    return [directory.path for directory in directories]
+
+
+def test_others_may_pass_through_and_no_more(parent):
+    made = workdir.create(parent, UUID)
+    assert os.stat(parent).st_mode & 0o777 == 0o711
+    assert os.stat(made.path).st_mode & 0o777 == 0o711
+    assert os.stat(made.new_file("delta")).st_mode & 0o777 == 0o600
+    assert os.stat(made.file("journal.json")).st_mode & 0o777 == 0o600
+    made.close()
+
+
+def test_close_removes_everything(parent):
+    made = workdir.create(parent, UUID)
+    made.new_file("delta")
+    made.close()
+    assert os.listdir(parent) == []
+
+
+def test_file_is_never_one_that_was_there(parent):
+    made = workdir.create(parent, UUID)
+    os.symlink("/etc/passwd", made.file("image"))
+    with pytest.raises(FileExistsError):
+        made.new_file("image")
+    made.close()
+
+
+@pytest.mark.parametrize(
+    "fact", [{"saving": True}, {"frozen": True}, {"undefined_xml": "<x/>"}, {"detached": [["a"]]}]
+)
+def test_what_is_still_to_be_put_right_is_kept(parent, fact):
+    made = workdir.create(parent, UUID)
+    made.new_file("delta")
+    made.note(**fact)
+    made.close()
+    assert sorted(os.listdir(made.path)) == ["journal.json", "lock"]
+    (again,) = workdir.abandoned(parent)
+    assert {key: getattr(again.journal, key) for key in fact} == fact
+    again.note(saving=False, frozen=False, undefined_xml=None, detached=())
+    again.close()
+    assert os.listdir(parent) == []
+
+
+def test_live_snapshot_is_not_abandoned(parent):
+    made = workdir.create(parent, UUID)
+    assert found(parent) == []
+    die(made)
+    assert found(parent) == [made.path]
+
+
+def test_only_those_of_one_instance(parent):
+    one, other = workdir.create(parent, UUID), workdir.create(parent, OTHER)
+    die(one)
+    die(other)
+    assert found(parent, UUID) == [one.path]
+    assert sorted(found(parent)) == sorted([one.path, other.path])
+
+
+def test_no_directory_yet(parent):
+    assert found(parent) == []
+
+
+@pytest.mark.parametrize(
+    "journal", [None, "", "[]", '{"unknown": 1}', "{"], ids=["none", "empty", "list", "key", "cut"]
+)
+def test_directory_of_somebody_else_is_left_alone(parent, journal, caplog):
+    path = os.path.join(parent, f"{UUID}-mine")
+    os.makedirs(path)
+    if journal is not None:
+        with open(os.path.join(path, "journal.json"), "w") as file:
+            file.write(journal)
+    assert found(parent) == []
+    assert "left alone" in caplog.text
+    assert os.path.isdir(path)
+
+
+def test_link_to_a_directory_is_not_followed(parent, tmp_path):
+    die(workdir.create(str(tmp_path / "elsewhere"), UUID))
+    os.makedirs(parent)
+    (target,) = (tmp_path / "elsewhere").iterdir()
+    os.symlink(target, os.path.join(parent, f"{UUID}-link"))
+    assert found(parent) == []
+
+
+def full(monkeypatch, made):
+    def fail(self):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(workdir.WorkDir, "_write", fail)
+
+
+def test_full_file_system_does_not_keep_what_is_right_again(parent, monkeypatch):
+    made = workdir.create(parent, UUID)
+    made.note(frozen=True)
+    full(monkeypatch, made)
+    made.note(frozen=False)
+    assert made.journal.is_settled
+    made.close()
+    assert os.listdir(parent) == []
+
+
+def test_nothing_is_done_to_a_guest_that_cannot_be_noted(parent, monkeypatch):
+    made = workdir.create(parent, UUID)
+    full(monkeypatch, made)
+    with pytest.raises(OSError, match="No space"):
+        made.note(frozen=True)
+    monkeypatch.undo()
+    made.note(frozen=False)
+    made.close()
+
+
+def test_journal_is_whole_at_any_time(parent):
+    made = workdir.create(parent, UUID)
+    made.note(domain="a", power_state=1)
+    with open(made.file("journal.json")) as file:
+        assert json.load(file)["domain"] == "a"
+    made.close()
