@@ -203,7 +203,7 @@ class LibvirtDriver(driver.ComputeDriver):
 
     @property
     def _compress(self) -> bool:
-        return bool(self._conf.libvirt.snapshot_compression == "zlib")
+        return self._conf.libvirt.snapshot_compression in ("zlib", "zstd")
 
     def _base_image(
         self, context: nova_context.RequestContext, instance: driver.InstanceLike

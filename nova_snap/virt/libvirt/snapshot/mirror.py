@@ -51,7 +51,7 @@ class Mirror:
         self, conf: cfg.ConfigOpts, host: Host, tool: qemu_img.QemuImg, capabilities: Capabilities
     ) -> None:
         self._tool = tool
-        self._compress = conf.libvirt.snapshot_compression == "zlib"
+        self._compress = conf.libvirt.snapshot_compression in ("zlib", "zstd")
         self._copy_job = copy_job.CopyJob(conf, host, capabilities)
         self._quiescer = quiesce.Quiescer(conf, capabilities)
 
