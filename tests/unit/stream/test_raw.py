@@ -31,6 +31,14 @@ def test_its_parts_are_the_whole_disk(source: MemorySource) -> None:
     assert end == source.size
 
 
+def test_short_zeroes_are_cheaper_to_read_than_to_leave_out() -> None:
+    source = MemorySource(MIB, {0: b"x", READ_THROUGH: b"y"})
+    assert list(whole_disk(source.extents())) == [
+        Extent(0, READ_THROUGH + 1, True),
+        Extent(READ_THROUGH + 1, MIB - READ_THROUGH - 1, False),
+    ]
+
+
 def test_zeroes_are_not_read() -> None:
     source = MemorySource(8 * TIB, {TIB: b"x" * 512, TIB + 512 + READ_THROUGH: b"y"})
     parts = list(whole_disk(source.extents()))

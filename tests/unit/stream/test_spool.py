@@ -37,6 +37,15 @@ def test_what_goes_in_comes_out_twice(lengths: list[int], memory: int) -> None:
             assert b"".join(spool.read()) == b"".join(data)
 
 
+def test_what_would_still_fit_after_something_went_to_disk_follows_it() -> None:
+    data = [b"a" * MIB, b"b" * 3 * MIB, b"c" * MIB]
+    with Spool(2 * MIB) as spool:
+        for part in data:
+            spool.write(part)
+        assert spool.on_disk == 4 * MIB
+        assert b"".join(spool.read()) == b"".join(data)
+
+
 def test_what_fits_into_memory_makes_no_file(tmp_path: pathlib.Path) -> None:
     with Spool(4 * MIB, str(tmp_path)) as spool:
         for _ in range(40):
