@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 import zstandard
 
+from nova_snap.stream.ahead import ReadAhead
 from nova_snap.stream.clusters import Runs
 from nova_snap.stream.content import Piece, chosen_clusters, content
 from nova_snap.stream.control import Control
@@ -34,6 +35,9 @@ _WORTH: Final = 15 / 16
 
 # What a thread is given at once, so that handing it over costs little.
 _BATCH: Final = 1 << 20
+
+# Batches that are read before there is a thread for them.
+_AHEAD: Final = 2
 
 # Raw deflate with a window of 4 KiB, which is all that QEMU's decoder allows for.
 _ZLIB_WINDOW: Final = -12
@@ -95,10 +99,14 @@ def sample_ratio(source: Source, runs: Runs, cluster_size: int, control: Control
     compress = _zstd()
     zeroes = bytearray(cluster_size)
     stored = 0
-    for batch in _batches(_read(source, [(n, 1) for n in numbers], cluster_size), cluster_size):
-        control.check()
-        for result in _compressed(batch, cluster_size, compress, zeroes):
-            stored += cluster_size if result is None else len(result)
+    pieces = content(
+        source, lambda: chosen_clusters(((n, 1) for n in numbers), source.size, cluster_size)
+    )
+    with ReadAhead(_batches(pieces, cluster_size), _AHEAD) as reader:
+        while (batch := reader.next(control.check)) is not None:
+            control.check()
+            for result in _compressed(batch, cluster_size, compress, zeroes):
+                stored += cluster_size if result is None else len(result)
     return stored / (len(numbers) * cluster_size) if numbers else 1.0
 
 
@@ -137,12 +145,14 @@ def compress(
                 control.counts.zero_clusters += 1
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="compress")
+    reader = ReadAhead(_batches(pieces, max(_BATCH, cluster_size)), _AHEAD)
     try:
-        for batch in _batches(pieces, max(_BATCH, cluster_size)):
-            control.advance(len(batch))
-            if len(waiting) >= 2 * workers:
-                store(waiting.popleft().result())
-            waiting.append(pool.submit(work, batch))
+        with reader:
+            while (batch := reader.next(control.check)) is not None:
+                control.advance(len(batch))
+                if len(waiting) >= 2 * workers:
+                    store(waiting.popleft().result())
+                waiting.append(pool.submit(work, batch))
         while waiting:
             control.check()
             store(waiting.popleft().result())
@@ -180,10 +190,6 @@ def _compressed(
                 continue
             result = compress(cluster)
             yield result if len(result) <= cluster_size * _WORTH else None
-
-
-def _read(source: Source, runs: list[tuple[int, int]], cluster_size: int) -> Iterator[Piece]:
-    return content(source, lambda: chosen_clusters(runs, source.size, cluster_size))
 
 
 def _batches(pieces: Iterable[Piece], size: int) -> Iterator[bytearray]:

@@ -46,7 +46,7 @@ class Image:
         self._control = control
         self._spool = spool
         self._prepared = control.done
-        self._ahead: ReadAhead | None = None
+        self._ahead: ReadAhead[bytes] | None = None
         self._block = b""
         self._taken = 0  # bytes of the block
         self._position = 0
