@@ -232,7 +232,7 @@ def test_a_disk_that_is_still_being_read_is_not_read_again() -> None:
         while image.tell() < 8 * MIB:
             image.read(MIB)
         assert source.stuck.wait(30)
-        with pytest.raises(SourceStalled, match="still waits after 0.5 s"):
+        with pytest.raises(SourceStalled, match=r"still waits after 0\.5 s"):
             image.rewind()
     finally:
         source.free.set()
