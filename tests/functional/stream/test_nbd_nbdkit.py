@@ -140,7 +140,7 @@ def test_slow_replies_overlap():
     with nbdkit(*arguments) as server, nbd.Client(server.path, piece_size=64 * KIB) as client:
         started = time.monotonic()
         assert read(client, [(0, client.size)]) == pattern(MIB)
-        assert 0.4 <= time.monotonic() - started < 1.2
+        assert 0.4 <= time.monotonic() - started < 1.5
 
 
 def file_with(disk, *rules: str) -> list[str]:
@@ -218,11 +218,11 @@ def test_tls_required(tmp_path):
 
 def test_one_read_hangs(disk):
     """Others are answered, this one is not."""
-    hangs = f"if [ $4 -eq {2 * MIB} ]; then exec sleep 3; fi"
+    hangs = f"if [ $4 -eq {2 * MIB} ]; then exec sleep 2; fi"
     with (
         nbdkit(*file_with(disk, hangs)) as server,
-        nbd.Client(server.path, timeout=0.7) as client,
-        pytest.raises(errors.NBDTimeout, match=r"Waited 0\.7 s for a reply to a read"),
+        nbd.Client(server.path, timeout=0.5) as client,
+        pytest.raises(errors.NBDTimeout, match=r"Waited 0\.5 s for a reply to a read"),
     ):
         read(client, [(0, SIZE)])
 

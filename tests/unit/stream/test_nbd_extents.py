@@ -89,9 +89,9 @@ def test_forty_thousand_extents():
     count = 40_000
     size = count * cluster
     flags = [number % 2 * 3 for number in range(count)]
-    started = time.monotonic()
+    started = time.process_time()
     extents, _ = mapped([[(cluster, flag) for flag in flags]], size)
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
     assert extents == [(n * cluster, cluster, not flag) for n, flag in enumerate(flags)]
 
 
