@@ -86,6 +86,8 @@ def make_venv(repository: Path) -> None:
     python = place / "bin/python"
     if not python.exists() or (known and known[0] != made_for):
         shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        marker.write_text("unfinished\n")
         run(sys.executable, "-m", "venv", place)
     marker.write_text(f"{made_for}\n")
     run(
