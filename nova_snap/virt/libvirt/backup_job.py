@@ -112,6 +112,7 @@ class ScratchGuard:
 
     :param reserve: bytes that must stay free.
     :param stop: ends the reading and the job; called once, by the guard's thread.
+    :ivar error: why the job was ended.
     """
 
     def __init__(self, guest: Guest, scratch: str, reserve: int, stop: Callable[[], None]) -> None:
@@ -121,15 +122,23 @@ class ScratchGuard:
         self._stop = stop
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="scratch-guard", daemon=True)
-        self.error: exception.ScratchFull | None = None
+        self.error: exception.NovaSnapError | None = None
         self.used = 0
 
     def check(self) -> None:
-        """:raises nova_snap.exception.ScratchFull: if there is not enough room."""
-        free = free_bytes(os.path.dirname(self._scratch))
+        """:raises nova_snap.exception.ScratchFull: if there is not enough room.
+
+        :raises nova_snap.exception.BackupJobFailed: if nobody can tell.
+        """
+        directory = os.path.dirname(self._scratch)
+        try:
+            free = free_bytes(directory)
+        except OSError as exc:
+            reason = f"the room for what the guest overwrites is not known: {exc}"
+            raise exception.BackupJobFailed(domain=self._guest.name, reason=reason) from exc
         if free < self._reserve:
             raise exception.ScratchFull(
-                path=os.path.dirname(self._scratch),
+                path=directory,
                 free_mib=free // units.Mi,
                 reserve_mib=self._reserve // units.Mi,
             )
@@ -159,11 +168,18 @@ class ScratchGuard:
             self.measure()
             try:
                 self.check()
-            except exception.ScratchFull as exc:
+            except exception.NovaSnapError as exc:
                 LOG.error("The snapshot of guest %s is ended: %s", self._guest.name, exc)
                 self.error = exc
-                self._stop()
+                self._give_way()
                 return
+
+    def _give_way(self) -> None:
+        try:
+            self._stop()
+        except exception.NovaSnapError as exc:
+            # Whoever leaves the job tries it again.
+            LOG.error("The backup job of guest %s still runs: %s", self._guest.name, exc)
 
 
 def free_bytes(path: str) -> int:
@@ -179,18 +195,29 @@ def running(
     disk: domain_xml.Disk,
     export: Export,
     scratch: str,
+    note: Callable[[str], None] = lambda _socket: None,
 ) -> Iterator[None]:
     """Begin the job on entry: the instant is then. On exit it is gone.
 
     The NBD clients must be closed before the exit: a QEMU that is told to stop an export while
     requests are in flight may crash (CVE-2024-7409).
 
+    :param note: told the socket before there may be a job, and "" when there certainly is none.
     :raises nova_snap.exception.LibvirtOperationFailed: if it does not begin.
+    :raises nova_snap.exception.WaitTimeout: if it does not in time.
     :raises nova_snap.exception.BackupJobFailed: if it does not end.
     """
+    note(export.socket)
+    certain = True
     try:
-        guest.begin_backup(job_xml(domain, disk, export, scratch))
+        try:
+            guest.begin_backup(job_xml(domain, disk, export, scratch))
+        except exception.WaitTimeout:
+            # libvirt may begin it yet, when nobody looks any more. The note stays.
+            certain = False
+            raise
         yield
     finally:
-        # Also after a beginning that failed: it may have been only late.
         end(guest, export.socket)
+        if certain:
+            note("")

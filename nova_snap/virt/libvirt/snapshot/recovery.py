@@ -2,6 +2,7 @@
 """What a snapshot left behind that its process did not live to end is put right."""
 
 import os
+import shutil
 from collections.abc import Callable
 
 from oslo_config import cfg
@@ -55,6 +56,8 @@ class Recovery:
         journal = found.journal
         if journal.reader_pid:
             qemu_nbd.end_orphan(journal.reader_pid, found.path)
+        if journal.socket_directory:
+            shutil.rmtree(journal.socket_directory, ignore_errors=True)
         if not journal.domain_uuid:
             return
         # First of all: everything else needs the domain, and libvirt forgets it when it stops.

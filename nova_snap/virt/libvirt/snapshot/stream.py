@@ -7,7 +7,8 @@ scratch file, and nothing else is written on the host.
 
 import contextlib
 import os
-import tempfile
+import secrets
+import shutil
 from collections.abc import Iterator
 from typing import Final
 
@@ -23,6 +24,7 @@ from nova_snap.stream.throttle import Throttle
 from nova_snap.virt.libvirt import backup_job, domain_xml, qemu_img, quiesce
 from nova_snap.virt.libvirt.backup_job import Export, ScratchGuard
 from nova_snap.virt.libvirt.capabilities import Capabilities
+from nova_snap.virt.libvirt.guest import Guest
 from nova_snap.virt.libvirt.snapshot.base import Content, Request
 
 LOG = logging.getLogger(__name__)
@@ -60,8 +62,6 @@ class Stream:
             )
             guard = self._guard(request, scratch, export, client)
             guard.check()
-            workdir.note(backup_socket=export.socket)
-            stack.callback(lambda: workdir.note(backup_socket=""))
             quiesced = self._begin(request, stack, export, scratch)
             stack.enter_context(guard)
             stack.enter_context(_scratch_error(guard))
@@ -94,11 +94,14 @@ class Stream:
 
         :returns: whether the guest's file systems were frozen at that moment.
         """
-        job = backup_job.running(request.guest, request.domain, request.disk, export, scratch)
+        note = request.workdir.note
+        job = backup_job.running(
+            request.guest, request.domain, request.disk, export, scratch,
+            lambda socket: note(backup_socket=socket),
+        )  # fmt: skip
         if not request.quiesce:
             stack.enter_context(job)
             return False
-        note = request.workdir.note
         with self._quiescer.frozen(
             request.guest, request.quiesce_required, lambda frozen: note(frozen=frozen)
         ) as quiesced:
@@ -148,17 +151,35 @@ def _scratch_error(guard: ScratchGuard) -> Iterator[None]:
 def socket_directory(conf: cfg.ConfigOpts, request: Request) -> Iterator[str]:
     """A directory that the hypervisor can make a socket in, and that only it and root can enter.
 
-    :raises nova_snap.exception.BackupJobFailed: if its path is too long for a socket.
+    :raises nova_snap.exception.BackupJobFailed: if it cannot be made, or if its path is too long
+        for a socket.
     """
     parent = conf.libvirt.snapshot_socket_directory or request.workdir.path
-    with tempfile.TemporaryDirectory(prefix="s", dir=parent) as directory:
-        if len(os.fsencode(os.path.join(directory, "nbd"))) > _MAX_SOCKET_PATH:
-            reason = (
-                f"the path of a socket in {directory} is longer than {_MAX_SOCKET_PATH} bytes; "
-                "set [libvirt] snapshot_socket_directory to a short one"
-            )
-            raise exception.BackupJobFailed(domain=request.guest.name, reason=reason)
-        owner = domain_xml.dac_owner(request.guest.xml())
+    directory = os.path.join(parent, f"s{secrets.token_hex(4)}")
+    if len(os.fsencode(os.path.join(directory, "nbd"))) > _MAX_SOCKET_PATH:
+        reason = (
+            f"the path of a socket in {directory} is longer than {_MAX_SOCKET_PATH} bytes; "
+            "set [libvirt] snapshot_socket_directory to a short one"
+        )
+        raise exception.BackupJobFailed(domain=request.guest.name, reason=reason)
+    # It need not lie where everything else is found that a dead process leaves.
+    request.workdir.note(socket_directory=directory)
+    try:
+        _make_private(directory, request.guest)
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        request.workdir.note(socket_directory="")
+
+
+def _make_private(directory: str, guest: Guest) -> None:
+    owner = domain_xml.dac_owner(guest.xml())
+    try:
+        os.mkdir(directory, 0o700)
         if owner is not None and os.geteuid() == 0:
             os.chown(directory, *owner)
-        yield directory
+    except OSError as exc:
+        reason = (
+            f"there is no place for its socket ({exc}); see [libvirt] snapshot_socket_directory"
+        )
+        raise exception.BackupJobFailed(domain=guest.name, reason=reason) from exc

@@ -45,6 +45,7 @@ class Journal:
     :ivar detached: devices taken from the guest: kind, address and XML of each.
     :ivar backup_socket: where a backup job of the guest is exported.
     :ivar reader_pid: of a qemu-nbd that reads the disk.
+    :ivar socket_directory: of the sockets, which may lie elsewhere.
     """
 
     instance_uuid: str
@@ -60,6 +61,7 @@ class Journal:
     detached: Sequence[Sequence[str]] = ()
     backup_socket: str = ""
     reader_pid: int = 0
+    socket_directory: str = ""
 
     @property
     def is_settled(self) -> bool:
@@ -136,7 +138,11 @@ class WorkDir:
 
     def _remove_data(self) -> None:
         for name in os.listdir(self.path):
-            if name not in (_JOURNAL, _LOCK):
+            if name in (_JOURNAL, _LOCK):
+                continue
+            if os.path.isdir(self.file(name)):
+                shutil.rmtree(self.file(name))
+            else:
                 os.unlink(self.file(name))
 
 

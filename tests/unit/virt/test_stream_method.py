@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The streaming methods' sockets have a place of their own, and nothing of it stays."""
+
+import os
+import pathlib
+import stat
+import tempfile
+
+import pytest
+
+from nova_snap import exception
+from nova_snap.compute import power_state
+from nova_snap.virt.libvirt.snapshot import workdir
+from nova_snap.virt.libvirt.snapshot.base import Request
+from nova_snap.virt.libvirt.snapshot.recovery import Recovery
+from nova_snap.virt.libvirt.snapshot.stream import socket_directory
+from tests.unit.virt import doubles
+
+
+class OwnedGuest(doubles.FakeGuest):
+    """:ivar label: of the process, as libvirt's ``dac`` security model has it."""
+
+    label = ""
+
+    def xml(self):
+        seclabel = f"<seclabel model='dac'><label>{self.label}</label></seclabel>"
+        return super().xml().replace("</domain>", f"{seclabel if self.label else ''}</domain>")
+
+
+@pytest.fixture
+def guest():
+    return OwnedGuest()
+
+
+@pytest.fixture
+def short():
+    """pytest's own directories have names too long for a socket."""
+    with tempfile.TemporaryDirectory(prefix="nsm-", dir="/tmp") as made:
+        yield pathlib.Path(made)
+
+
+@pytest.fixture
+def directory(short):
+    made = workdir.create(str(short / "snapshots"), doubles.UUID)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def request_(guest, directory):
+    domain = guest.describe()
+    return Request(
+        guest, domain, power_state.RUNNING, domain.root_disk(), None, "qcow2", directory,
+        lambda: None,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def sockets(conf, short):
+    """The operator's own place for them."""
+    path = short / "sockets"
+    path.mkdir()
+    conf.set_override("snapshot_socket_directory", str(path), "libvirt")
+    return path
+
+
+def test_lies_beside_the_other_files(conf, request_):
+    with socket_directory(conf, request_) as made:
+        assert os.path.dirname(made) == request_.workdir.path
+        assert stat.S_IMODE(os.stat(made).st_mode) == 0o700
+    assert not os.path.exists(made)
+
+
+def test_lies_where_it_is_told(conf, request_, sockets):
+    with socket_directory(conf, request_) as made, socket_directory(conf, request_) as other:
+        assert os.path.dirname(made) == os.path.dirname(other) == str(sockets)
+        assert made != other
+    assert os.listdir(sockets) == []
+
+
+def test_is_gone_after_an_error_with_its_socket(conf, request_, sockets):
+    def fail():
+        with socket_directory(conf, request_) as made:
+            pathlib.Path(made, "nbd").touch()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert os.listdir(sockets) == []
+    assert request_.workdir.journal.socket_directory == ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_is_the_hypervisors_own(conf, request_, guest):
+    guest.label = "+12345:+23456"
+    with socket_directory(conf, request_) as made:
+        status = os.stat(made)
+        assert (status.st_uid, status.st_gid) == (12345, 23456)
+
+
+def test_user_is_not_known_here(conf, request_, guest):
+    guest.label = "nobody-here:nobody-here"
+    with socket_directory(conf, request_) as made:
+        assert os.stat(made).st_uid == os.geteuid()
+
+
+@pytest.mark.parametrize(("length", "fits"), [(107, True), (108, False)])
+def test_path_of_a_socket_has_a_limit(conf, request_, sockets, length, fits):
+    """107 bytes, and the zero after them."""
+    deep = sockets / ("d" * (length - len(f"{sockets}//s12345678/nbd")))
+    deep.mkdir()
+    conf.set_override("snapshot_socket_directory", str(deep), "libvirt")
+    if fits:
+        with socket_directory(conf, request_) as made:
+            assert len(os.path.join(made, "nbd")) == length
+    else:
+        with (
+            pytest.raises(exception.BackupJobFailed, match="snapshot_socket_directory to a short"),
+            socket_directory(conf, request_),
+        ):
+            pytest.fail("it is too long")
+    assert os.listdir(deep) == []
+
+
+def test_there_is_no_such_place(conf, request_, tmp_path):
+    conf.set_override("snapshot_socket_directory", str(tmp_path / "missing"), "libvirt")
+    with (
+        pytest.raises(
+            exception.BackupJobFailed, match=r"see \[libvirt\] snapshot_socket_directory"
+        ),
+        socket_directory(conf, request_),
+    ):
+        pytest.fail("it is not there")
+
+
+def test_process_dies(conf, guest, tmp_path, sockets):
+    """It is noted before it is there, for the next process to remove."""
+    conf.set_override("snapshots_directory", str(tmp_path / "snapshots"), "libvirt")
+    left = workdir.create(str(tmp_path / "snapshots"), doubles.UUID)
+    left.note(socket_directory=str(sockets / "s12345678"))
+    os.close(left._lock)
+    recovery = Recovery(conf, doubles.FakeHost(guest))
+    (sockets / "s12345678").mkdir()
+    (sockets / "s12345678" / "nbd").touch()
+    recovery.recover()
+    assert os.listdir(sockets) == []
+    assert os.listdir(tmp_path / "snapshots") == []
+
+
+def test_data_go_although_the_guest_is_not_right(directory):
+    """The journal stays, and neither a scratch file nor sockets."""
+    directory.new_file("scratch")
+    os.mkdir(directory.file("s12345678"))
+    directory.note(backup_socket="/run/nbd")
+    directory.close()
+    assert sorted(os.listdir(directory.path)) == ["journal.json", "lock"]
+    os.unlink(directory.file("journal.json"))
+    directory._lock = os.open(directory.file("lock"), os.O_RDWR)
+    directory.note(backup_socket="")
