@@ -2,6 +2,7 @@
 """qemu-nbd: a disk that no guest has open, offered read-only on a unix socket."""
 
 import contextlib
+import json
 import os
 import select
 import signal
@@ -11,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Any, Final
 
 from oslo_concurrency import processutils
 from oslo_log import log as logging
@@ -26,6 +27,7 @@ LOG = logging.getLogger(__name__)
 START_SECONDS: Final = 30
 _STOP_SECONDS: Final = 10
 _POLL: Final = 0.01
+_GREETING_SECONDS: Final = 1.0
 _MAX_STDERR: Final = 2000
 _LIMITS: Final = processutils.ProcessLimits(address_space=8 * units.Gi, core_file_size=0)
 
@@ -60,7 +62,7 @@ def export(
         )
     try:
         on_start(process.pid)
-        _wait_until_it_listens(process, socket_path, log_path, chain[0].path)
+        _wait_until_it_serves(process, socket_path, log_path, chain[0].path)
         yield Export(socket_path, "")
     finally:
         _stop(process)
@@ -81,8 +83,26 @@ def command(chain: chains.Chain, socket_path: str) -> list[str]:
         "--shared=4",
         "--cache=writeback",
         f"--socket={socket_path}",
-        chains.filename(chain),
+        "json:" + json.dumps(_unshared(chain)),
     ]
+
+
+def _unshared(chain: chains.Chain) -> dict[str, Any]:
+    """The chain as a node that lets nobody else write to its disk.
+
+    QEMU's driver for qcow2 takes care of that itself. The one for raw does not when it only reads,
+    so that a guest could be started, and write, while its disk is read. The filter passes
+    everything on; QEMU offers no other way to ask for the lock.
+    """
+    node = chains.blockdev(chain)
+    if chain[0].format != "raw":
+        return node
+    guarded = {
+        "driver": "blkdebug",
+        "image": node["file"],
+        "unshare-child-perms": ["write", "resize"],
+    }
+    return {**node, "file": guarded}
 
 
 def end_orphan(pid: int, directory: str) -> None:
@@ -106,35 +126,39 @@ def end_orphan(pid: int, directory: str) -> None:
 
 
 def _writes_into(pid: int, directory: str) -> bool:
+    # The kernel knows the file by its one true path.
+    within = os.path.join(os.path.realpath(directory), "")
     try:
-        return os.readlink(f"/proc/{pid}/fd/2").startswith(os.path.join(directory, ""))
+        return os.readlink(f"/proc/{pid}/fd/2").startswith(within)
     except OSError:
         return False
 
 
-def _wait_until_it_listens(
+def _wait_until_it_serves(
     process: subprocess.Popen[bytes], socket_path: str, log_path: str, disk: str
 ) -> None:
+    """It listens before it opens the disk, and greets its clients only then."""
     deadline = time.monotonic() + START_SECONDS
     pause = threading.Event()
-    while not _listens(socket_path):
+    while not _greets(socket_path):
         if process.poll() is not None:
             raise exception.QemuNbdFailed(path=disk, reason=_last_words(log_path))
         if time.monotonic() >= deadline:
-            reason = f"it does not listen after {START_SECONDS} s"
+            reason = f"it does not serve after {START_SECONDS} s"
             raise exception.QemuNbdFailed(path=disk, reason=reason)
         pause.wait(_POLL)
 
 
-def _listens(socket_path: str) -> bool:
+def _greets(socket_path: str) -> bool:
     if not os.path.exists(socket_path):
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(_GREETING_SECONDS)
         try:
             client.connect(socket_path)
+            return bool(client.recv(1))
         except OSError:
             return False
-    return True
 
 
 def _last_words(log_path: str) -> str:
