@@ -2,22 +2,66 @@
 """A compute process that dies in the middle of a snapshot, and the one after it.
 
 ``python -m tests.functional.snapshot_child ROOT DIRECTORY WAY WORK GUEST UUID``, where WORK is the
-point at which to stop, or ``recover``. A process that has got to its point says so, and waits to be
-killed. Each holds the lab's root until it has ended.
+point at which to stop, or ``recover``, or ``take`` for a whole snapshot. A process that has got to
+its point says so, and waits to be killed. Each holds the lab's root until it has ended.
 """
 
+from __future__ import annotations
+
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import nova_snap.cmd  # noqa: F401 - chooses the backend of oslo.service
-from nova_snap.virt.libvirt import imagebackend
+from nova_snap.virt.libvirt import imagebackend, quiesce
+from nova_snap.virt.libvirt.guest import Guest
 from nova_snap.virt.libvirt.snapshot import mirror
 from nova_snap.virt.libvirt.snapshot.copy_job import CopyJob
+from tests.fixtures import lab_guest
 from tests.fixtures.libvirt_lab import LibvirtLab
 from tests.functional import snapshot_parts as parts
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Compute:
+    """A compute process of its own, for one guest."""
+
+    def __init__(self, lab: LibvirtLab, directory: Path, way: str, guest: lab_guest.Guest) -> None:
+        self._arguments = (str(lab.root), str(directory), way)
+        self._guest = (guest.name, guest.uuid)
+
+    def _start(self, work: str) -> subprocess.Popen[str]:
+        module = [sys.executable, "-m", "tests.functional.snapshot_child"]
+        return subprocess.Popen(
+            [*module, *self._arguments, work, *self._guest],
+            cwd=ROOT, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def die_at(self, point: str) -> None:
+        """Take a snapshot as far as this point, and be killed there."""
+        process = self._start(point)
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "here\n"
+        finally:
+            process.kill()
+            process.communicate(timeout=60)
+
+    def start_again(self) -> None:
+        """Start, clean up, end."""
+        self._do("recover")
+
+    def take(self) -> None:
+        """A whole snapshot; the image is ``images/image``."""
+        self._do("take")
+
+    def _do(self, work: str) -> None:
+        output, _ = self._start(work).communicate(timeout=120)
+        assert output == "done\n"
 
 
 def stop_here(*_arguments: Any, **_more: Any) -> None:
@@ -26,10 +70,21 @@ def stop_here(*_arguments: Any, **_more: Any) -> None:
     time.sleep(600)
 
 
+def stop_midway(
+    _images: Any, _context: Any, _id: str, _metadata: Any, data: Any, _size: int
+) -> None:
+    """An upload has begun, and the disk is being read."""
+    data.read(1 << 20)
+    stop_here()
+
+
 POINTS: dict[str, tuple[type, str]] = {
     "copying": (CopyJob, "wait_until_ready"),
     "frozen": (mirror.Mirror, "_pivot"),
     "saved": (imagebackend.Qcow2, "snapshot_extract"),
+    "beginning": (Guest, "begin_backup"),
+    "thawing": (quiesce.Quiescer, "_thaw"),
+    "streaming": (parts.FileImages, "update"),
 }
 
 
@@ -45,8 +100,10 @@ def main(root: str, directory: str, way: str, work: str, name: str, uuid: str) -
         world.driver.clean_up_after_restart(instance)
         print("done", flush=True)
         return
-    setattr(*POINTS[work], stop_here)
+    if work in POINTS:
+        setattr(*POINTS[work], stop_midway if work == "streaming" else stop_here)
     world.driver.snapshot(world.context, instance, "image", parts.States())
+    print("done", flush=True)
 
 
 if __name__ == "__main__":

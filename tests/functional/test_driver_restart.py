@@ -2,15 +2,11 @@
 """The compute process is killed in the middle of a snapshot; the next one puts everything right."""
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from tests.fixtures.libvirt_lab import LibvirtLab
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.functional.snapshot_child import Compute
 
 
 @pytest.fixture(scope="module")
@@ -29,36 +25,6 @@ def guest(lab):
     made.wait_agent()
     made.start_writer()
     return made
-
-
-class Compute:
-    """A compute process of its own."""
-
-    def __init__(self, lab, directory, way, guest):
-        self._arguments = (str(lab.root), str(directory), way)
-        self._guest = (guest.name, guest.uuid)
-
-    def _start(self, work):
-        module = [sys.executable, "-m", "tests.functional.snapshot_child"]
-        return subprocess.Popen(
-            [*module, *self._arguments, work, *self._guest],
-            cwd=ROOT, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-
-    def die_at(self, point):
-        """Take a snapshot as far as this point, and be killed there."""
-        process = self._start(point)
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "here\n"
-        finally:
-            process.kill()
-            process.communicate(timeout=60)
-
-    def start_again(self):
-        """Start, clean up, end."""
-        output, _ = self._start("recover").communicate(timeout=120)
-        assert output == "done\n"
 
 
 @pytest.mark.parametrize(
