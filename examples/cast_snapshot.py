@@ -42,6 +42,8 @@ def cast(arguments: argparse.Namespace, image_id: str) -> str:
 
     :returns: the request id: the snapshot's log lines and its action have it.
     """
+    files = [arguments.config_file] if arguments.config_file else []
+    cfg.CONF([], default_config_files=files)  # noqa: TID251
     transport = oslo_messaging.get_rpc_transport(cfg.CONF, url=arguments.transport_url)  # noqa: TID251
     client = oslo_messaging.get_rpc_client(
         transport,
@@ -82,6 +84,9 @@ def wait(images: object, image_id: str, seconds: float) -> str:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--transport-url", required=True)
+    parser.add_argument(
+        "--config-file", help="for [oslo_messaging_rabbit], where it differs from the defaults"
+    )
     parser.add_argument("--topic", default=TOPIC, help="[rpc] compute_topic of nova_snap")
     parser.add_argument("--image-endpoint", required=True)
     parser.add_argument("--token", help="Keystone's, where the image service asks for one")

@@ -58,9 +58,13 @@ class RequestContext(context.RequestContext):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], **kwargs: Any) -> RequestContext:
-        """The context of a message; keys that another service added are ignored."""
+        """The context of a message; keys that another service added are ignored.
+
+        oslo.context knows a user as ``user``; Nova's contexts, and most services', say ``user_id``.
+        """
+        known = {**values, "user": values.get("user") or values.get("user_id")}
         made: RequestContext = super().from_dict(
-            dict(values),
+            known,
             service_catalog=values.get("service_catalog"),
             timestamp=values.get("timestamp"),
             **kwargs,

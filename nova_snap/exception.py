@@ -374,6 +374,7 @@ class SnapshotInterrupted(NovaSnapError):
     host: str
     phase: str | None
     msg = "The compute service of host {self.host} was restarted during {self.phase}."
+    user_msg = "The compute service was restarted during {self.phase}."
 
 
 class SnapshotMethodUnavailable(NovaSnapError):

@@ -48,14 +48,30 @@ def load(
     if embedded:
         _keep_messages_here(conf)
     if config_files is None:
-        config_files = cfg.find_config_files(project=PROJECT, prog="nova-snap")
-        config_files += cfg.find_config_files(project=PROJECT, prog=prog)
+        config_files = default_files(prog)
     conf(argv, project=PROJECT, prog=prog, default_config_files=list(config_files))
+    check(conf)
     if not (conf.log_file or conf.log_dir or conf.use_journal or conf.use_syslog):
         # What a command has to say goes to stdout; oslo.log would mix the log into it.
         conf.set_default("use_stderr", True)
     log.setup(conf, prog)
     return conf
+
+
+def default_files(prog: str) -> list[str]:
+    """The files that are read when the command line names none: those that exist."""
+    names = ("nova-snap", prog)
+    return [path for name in names for path in cfg.find_config_files(project=PROJECT, prog=name)]
+
+
+def check(conf: cfg.ConfigOpts) -> None:
+    """Read every option of nova_snap once: a value that cannot be used is best known at once.
+
+    :raises oslo_config.cfg.Error: for the first such value.
+    """
+    for group, options in opts.list_opts():
+        for option in options:
+            getattr(conf if group == "DEFAULT" else conf[group], option.dest)
 
 
 def _keep_messages_here(conf: cfg.ConfigOpts) -> None:

@@ -8,8 +8,10 @@ import sys
 import threading
 from collections.abc import Callable
 
+import oslo_messaging
 from cheroot import wsgi
 from oslo_config import cfg
+from oslo_db import exception as db_exception
 from oslo_log import log
 
 from nova_snap import exception
@@ -18,6 +20,14 @@ from nova_snap.cmd.parts import WSGIApplication
 LOG = log.getLogger(__name__)
 
 _LISTEN_BACKLOG = 128
+
+# What an operator can put right without reading our code.
+_FORESEEN = (
+    exception.NovaSnapError,
+    OSError,
+    db_exception.DBError,
+    oslo_messaging.MessagingException,
+)
 
 
 class Stop:
@@ -77,7 +87,7 @@ def guarded(run: Callable[[], int]) -> int:
     except cfg.Error as error:
         print(f"configuration: {error}", file=sys.stderr)
         return 2
-    except (exception.NovaSnapError, OSError) as error:
+    except _FORESEEN as error:
         LOG.debug("Ended by", exc_info=True)
         print(f"error: {error}", file=sys.stderr)
         return 1

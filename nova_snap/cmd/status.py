@@ -8,6 +8,7 @@ from oslo_db import exception as db_exception
 from oslo_upgradecheck import upgradecheck
 
 import nova_snap.conf
+from nova_snap.cmd import config
 from nova_snap.conf import opts
 from nova_snap.db import migration
 from nova_snap.db.session import Database
@@ -45,5 +46,11 @@ def main() -> int:
     conf = cfg.CONF  # noqa: TID251
     nova_snap.conf.register_opts(conf)
     opts.set_lib_defaults()
-    result: int = upgradecheck.main(conf, "nova_snap", Checks(conf), argv=sys.argv[1:])
+    result: int = upgradecheck.main(
+        conf,
+        config.PROJECT,
+        Checks(conf),
+        argv=sys.argv[1:],
+        default_config_files=config.default_files("nova-snap-status"),
+    )
     return result

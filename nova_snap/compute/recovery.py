@@ -118,6 +118,9 @@ def _recover_instance(
         _free(instance, image_id)
         return
     error = exception.SnapshotInterrupted(host=host, phase=instance.task_state)
+    for event in action.events(context) if action is not None else ():
+        if event.finish_time is None:
+            event.fail(context, error.for_user())
     if image_id is not None:
         give_up(context, image_api, instance, image_id, host, action, error)
     else:

@@ -134,6 +134,10 @@ class InstanceActionEvent:
             raise
         step._finish(context, SUCCESS, step.details, None)
 
+    def fail(self, context: RequestContext, reason: str) -> None:
+        """Record that it ended in an error, for a process that did not live to do so."""
+        self._finish(context, ERROR, reason, None)
+
     def note(self, context: RequestContext, details: str) -> None:
         """Record how far the step is."""
         with context.db.writer() as session:

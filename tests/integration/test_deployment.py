@@ -33,7 +33,12 @@ def deployment(
     commands, broker, server = PLACES[request.param]
     options: dict[str, dict[str, Any]] = {
         "DEFAULT": {},
-        "libvirt": {"connection_uri": detached_libvirt_lab.uri, "virt_type": "qemu"},
+        "libvirt": {
+            "connection_uri": detached_libvirt_lab.uri,
+            "virt_type": "qemu",
+            # pytest's directories are too long for a socket.
+            "snapshot_socket_directory": detached_libvirt_lab.root,
+        },
         "glance": {"api_servers": trusted_glance.url},
     }
     if broker:

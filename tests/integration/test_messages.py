@@ -195,7 +195,7 @@ class TestExample:
         assert data(trusted_glance, image_id) == snapshot_data(instance.uuid, SIZE)
         action = InstanceAction.get_by_request_id(context, instance.uuid, request_id)
         assert action is not None
-        assert action.project_id == PROJECT
+        assert (action.project_id, action.user_id) == (PROJECT, USER)
 
     def test_an_unknown_instance_leaves_no_image(
         self, compute_host: str, rabbitmq: RabbitMQ, trusted_glance: Glance

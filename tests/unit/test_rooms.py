@@ -63,6 +63,7 @@ LIBRARIES = {
     "alembic": {"nova_snap.db"},
     "oslo_messaging": {"nova_snap.compute", "nova_snap.cmd"},
     "cheroot": {"nova_snap.cmd"},
+    "zstandard": {"nova_snap.stream"},
 }
 
 

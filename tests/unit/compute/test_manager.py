@@ -15,7 +15,7 @@ from nova_snap.compute.manager import ComputeManager
 from nova_snap.context import RequestContext
 from nova_snap.db.session import Database
 from nova_snap.objects.instance import Instance
-from nova_snap.objects.instance_action import InstanceAction
+from nova_snap.objects.instance_action import InstanceAction, InstanceActionEvent
 from nova_snap.objects.instance_fault import InstanceFault
 from nova_snap.virt.driver import AdoptedDomain
 from nova_snap.virt.fake import FakeDriver, snapshot_data
@@ -386,13 +386,16 @@ class TestRecovery:
         state: str,
     ) -> None:
         instance, _ = pending(context, images, task_state=state)
+        (action,) = InstanceAction.get_by_instance_uuid(context, instance.uuid)
+        cut_off = InstanceActionEvent.record(context, action, "compute_snapshot", "compute-1")
+        cut_off.__enter__()
         restart()
+        (event,) = action.events(context)
+        assert (event.result, event.finish_time is not None) == ("Error", True)
         now = Instance.get_by_uuid(context, instance.uuid)
         assert (now.task_state, now.snapshot_image_id) == (None, None)
         assert images.records == {}
-        assert reason(context, instance) == (
-            f"The compute service of host compute-1 was restarted during {state}."
-        )
+        assert reason(context, instance) == (f"The compute service was restarted during {state}.")
 
     def test_a_snapshot_that_was_done_but_for_the_last_step(
         self, restart: Callable[[], None], context: RequestContext, images: MemoryImages

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from nova_snap.image.upload import HashingReader
+from nova_snap.image.upload import PIECE, Body, HashingReader
 
 
 def test_what_is_read_is_hashed() -> None:
@@ -42,3 +42,14 @@ def test_a_file_that_is_too_short_is_an_error() -> None:
     reader.read(3)
     with pytest.raises(EOFError, match="3 bytes before its size of 6"):
         reader.read(1)
+
+
+def test_a_body_is_sent_in_large_pieces() -> None:
+    data = bytes(2 * PIECE + 1)
+    reader = HashingReader(io.BytesIO(data), len(data))
+    reader.rewind()
+    body = Body(reader)
+    assert len(body) == len(data)
+    assert not hasattr(body, "read")
+    assert [len(piece) for piece in body] == [PIECE, PIECE, 1]
+    assert reader.hexdigest() == hashlib.sha512(data).hexdigest()

@@ -220,11 +220,11 @@ def test_map_of_a_server_that_gets_on_too_slowly():
 
     started = time.monotonic()
     with (
-        reading(script, size=1 << 40, timeout=0.05) as (client, _),
+        reading(script, size=1 << 40, timeout=0.5) as (client, _),
         pytest.raises(errors.NBDTimeout, match="the whole map"),
     ):
         client.extents()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
 
 
 def huge_option_reply(peer: Peer) -> None:
