@@ -17,7 +17,7 @@ from oslo_utils import uuidutils
 
 from nova_snap import exception
 from nova_snap.context import RequestContext
-from nova_snap.image.upload import HashingReader, ImageData
+from nova_snap.image.upload import Body, HashingReader, ImageData
 
 LOG = log.getLogger(__name__)
 
@@ -209,7 +209,7 @@ def _put(client: Any, path: str, reader: HashingReader) -> None:
         headers["X-OpenStack-Request-ID"] = http.global_request_id
     try:
         response = http.session.put(
-            f"{http.endpoint}{path}", data=reader, headers=headers, timeout=http.timeout
+            f"{http.endpoint}{path}", data=Body(reader), headers=headers, timeout=http.timeout
         )
     except requests.RequestException as error:
         raise glanceclient.exc.CommunicationError(message=str(error)) from error

@@ -41,15 +41,6 @@ class HashingReader:
         """Whether every byte was read since the last rewind."""
         return self._left == 0
 
-    def __len__(self) -> int:
-        """What an HTTP client puts into Content-Length."""
-        return self.size
-
-    def __iter__(self) -> Iterator[bytes]:
-        """The data from where it was read to, in pieces."""
-        while not self.complete:
-            yield self.read(PIECE)
-
     def rewind(self) -> None:
         """Begin again at byte 0."""
         self._data.seek(0)
@@ -73,3 +64,22 @@ class HashingReader:
     def hexdigest(self) -> str:
         """sha512 of what was read since the last rewind."""
         return self._hash.hexdigest()
+
+
+class Body:
+    """The rest of an image as the body of a request, in pieces of :data:`PIECE`.
+
+    It has no ``read``: an HTTP client that finds one reads by itself, 16 KiB at a time, and to
+    send each costs as much again as to make it.
+    """
+
+    def __init__(self, reader: HashingReader) -> None:
+        self._reader = reader
+
+    def __len__(self) -> int:
+        """What the client puts into Content-Length."""
+        return self._reader.size
+
+    def __iter__(self) -> Iterator[bytes]:
+        while not self._reader.complete:
+            yield self._reader.read(PIECE)
