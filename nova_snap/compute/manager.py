@@ -150,7 +150,7 @@ class ComputeManager:
         """Leave the instance as it is and no queued image; who asked finds the reason in the
         instance's actions."""
         LOG.error("The snapshot to image %s is refused: %s", image_id, error)
-        recovery.delete_image(self._image_api, context, image_id, only_status="queued")
+        recovery.delete_image(self._image_api, context, image_id, statuses=("queued",))
         if instance is not None:
             action = self._action(context, instance)
             if action.finish_time is None:

@@ -2,7 +2,7 @@
 """Ending a snapshot that cannot go on: when it failed, and when its process died."""
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, Protocol
 
 from oslo_log import log
@@ -21,6 +21,8 @@ LOG = log.getLogger(__name__)
 
 _FAULT_CODE = 500
 
+_INCOMPLETE = ("queued", "saving", "uploading", "importing", "killed")
+
 
 class ImageStore(ImageUploader, Protocol):
     """The image service, as a compute host uses it."""
@@ -33,15 +35,15 @@ def delete_image(
     image_api: ImageStore,
     context: RequestContext,
     image_id: str,
-    only_status: str | None = None,
+    statuses: Container[str] | None = None,
 ) -> None:
-    """Delete an image that will never be complete. Never raises.
+    """Delete an image that will never be what it was to be. Never raises.
 
-    :param only_status: leave it alone in any other status; by default only an active one is.
+    :param statuses: leave it alone in any other than these.
     """
     try:
         status = image_api.get(context, image_id)["status"]
-        if status == "active" or only_status not in (None, status):
+        if statuses is not None and status not in statuses:
             LOG.info("Image %s is %s and stays", image_id, status)
             return
         image_api.delete(context, image_id)
@@ -64,7 +66,10 @@ def give_up(
 
     The reason is written before the instance is free, so that whoever waits for that finds it.
     """
-    delete_image(image_api, context, image_id)
+    # An image may be whole although the snapshot's end could not be recorded; but what the driver
+    # gave up is not, even if the image service took all of it.
+    given_up = isinstance(error, exception.SnapshotFailed)
+    delete_image(image_api, context, image_id, None if given_up else _INCOMPLETE)
     reason = _reason(error)
     if action is not None:
         action.finish(context, reason)

@@ -225,6 +225,16 @@ class TestFailure:
         assert "hunter2" in caplog.text
         assert images.records == {}
 
+    def test_an_image_that_holds_other_bytes_is_deleted(
+        self, manager: ComputeManager, context: RequestContext, images: MemoryImages
+    ) -> None:
+        """The image service has all of it and calls it active."""
+        images.fail["verify"] = exception.ImageRejected(image_id="i", reason="another sha512")
+        instance, image_id = pending(context, images)
+        manager.snapshot_instance(context, instance.uuid, image_id)
+        ended(context, instance)
+        assert images.records == {}
+
     def test_an_image_deleted_meanwhile_is_a_cancel(
         self, manager: ComputeManager, context: RequestContext, images: MemoryImages
     ) -> None:
