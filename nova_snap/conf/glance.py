@@ -44,6 +44,15 @@ answer. Raise it where the store behind it needs long to finish a large upload.
 """,
     ),
     cfg.BoolOpt(
+        "verify_uploads",
+        default=True,
+        help="""
+Hash what is sent, and fail the snapshot if the image service says that it holds anything else
+(os_hash_value). Switch it off to save the CPU time, the larger part of what an uncompressed
+snapshot takes; the length is compared all the same.
+""",
+    ),
+    cfg.BoolOpt(
         "insecure",
         default=False,
         help="""

@@ -112,7 +112,7 @@ class API:
             return record
         if size is None:
             raise ValueError("data without its size")
-        reader = HashingReader(data, size)
+        reader = HashingReader(data, size, hashing=self._conf.glance.verify_uploads)
         self._call(context, lambda client: self._send(client, image_id, reader), image_id)
         return self._verified(context, image_id, reader)
 
@@ -142,12 +142,17 @@ class API:
     def _verified(
         self, context: RequestContext, image_id: str, reader: HashingReader
     ) -> Mapping[str, Any]:
-        """The record, if the image service holds the bytes that were sent."""
+        """The record, if the image service holds the bytes that were sent.
+
+        Their hash is not compared where ``[glance] verify_uploads`` is off, or where the image
+        service makes one of another kind.
+        """
         record = self.get(context, image_id)
         held = record.get("os_hash_value")
         algorithm = record.get("os_hash_algo")
-        if algorithm == reader.algorithm and held and held != reader.hexdigest():
-            reason = f"its {algorithm} is {held}, but what was sent has {reader.hexdigest()}"
+        sent = reader.hexdigest()
+        if algorithm == reader.algorithm and held and sent and held != sent:
+            reason = f"its {algorithm} is {held}, but what was sent has {sent}"
             raise exception.ImageRejected(image_id=image_id, reason=reason)
         if record.get("size") not in (None, reader.size):
             reason = f"it holds {record['size']} bytes, but {reader.size} were sent"

@@ -25,15 +25,17 @@ class HashingReader:
     :param data: seekable.
     :param size: how many bytes of it are the image. A file that ends before that is an error,
         because the image service was told the size.
+    :param hashing: whether the data is hashed at all.
     """
 
     algorithm: Final = "sha512"
 
-    def __init__(self, data: ImageData, size: int) -> None:
+    def __init__(self, data: ImageData, size: int, *, hashing: bool = True) -> None:
         self.size = size
         self.used = False
         self._data = data
         self._left = size
+        self._hashing = hashing
         self._hash = hashlib.sha512()
 
     @property
@@ -58,12 +60,13 @@ class HashingReader:
         if wanted and not chunk:
             raise EOFError(f"the image ends {self._left} bytes before its size of {self.size}")
         self._left -= len(chunk)
-        self._hash.update(chunk)
+        if self._hashing:
+            self._hash.update(chunk)
         return chunk
 
-    def hexdigest(self) -> str:
-        """sha512 of what was read since the last rewind."""
-        return self._hash.hexdigest()
+    def hexdigest(self) -> str | None:
+        """sha512 of what was read since the last rewind; ``None`` if it is not hashed."""
+        return self._hash.hexdigest() if self._hashing else None
 
 
 class Body:

@@ -168,6 +168,26 @@ class TestUpload:
         assert (done["status"], done["size"]) == ("active", len(DATA))
         assert content(trusted_glance, image["id"]) == DATA
 
+    def test_a_byte_that_changed_on_the_way(
+        self, conf: cfg.ConfigOpts, proxy: BreakingProxy, asker: RequestContext
+    ) -> None:
+        api = image_glance.API(conf)
+        image = api.create(asker, SNAPSHOT)
+        proxy.change_a_byte(after=1_500_000)
+        with pytest.raises(exception.ImageRejected, match=hashlib.sha512(DATA).hexdigest()):
+            api.update(asker, image["id"], UPLOAD, io.BytesIO(DATA), len(DATA))
+
+    def test_nobody_looks_for_a_byte_that_changed_on_the_way(
+        self, conf: cfg.ConfigOpts, proxy: BreakingProxy, asker: RequestContext
+    ) -> None:
+        conf.set_override("verify_uploads", False, "glance")
+        api = image_glance.API(conf)
+        image = api.create(asker, SNAPSHOT)
+        proxy.change_a_byte(after=1_500_000)
+        done = api.update(asker, image["id"], UPLOAD, io.BytesIO(DATA), len(DATA))
+        assert (done["status"], done["size"]) == ("active", len(DATA))
+        assert done["os_hash_value"] != hashlib.sha512(DATA).hexdigest()
+
     def test_an_image_that_is_active_takes_no_more_data(
         self, api: image_glance.API, asker: RequestContext, trusted_glance: Glance
     ) -> None:

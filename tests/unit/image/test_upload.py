@@ -44,6 +44,14 @@ def test_a_file_that_is_too_short_is_an_error() -> None:
         reader.read(1)
 
 
+def test_what_nobody_wants_to_compare_is_not_hashed() -> None:
+    reader = HashingReader(io.BytesIO(b"abcdef"), 6, hashing=False)
+    reader.rewind()
+    assert reader.read() == b"abcdef"
+    assert reader.complete
+    assert reader.hexdigest() is None
+
+
 def test_a_body_is_sent_in_large_pieces() -> None:
     data = bytes(2 * PIECE + 1)
     reader = HashingReader(io.BytesIO(data), len(data))
