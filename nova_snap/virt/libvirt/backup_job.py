@@ -11,7 +11,7 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -67,15 +67,23 @@ def job_xml(domain: domain_xml.Domain, disk: domain_xml.Disk, export: Export, sc
     return str(etree.tostring(backup, encoding="unicode"))
 
 
-def check_free(guest: Guest) -> None:
-    """:raises nova_snap.exception.BackupJobFailed: if a backup job of somebody else runs.
+def check_free(guest: Guest, own: Sequence[str] = ()) -> None:
+    """See that no backup job runs: beginning a second one would wait for the first.
 
-    Beginning a second one would wait for the first.
+    :param own: directories of this service's sockets. A job that is exported in one of them was
+        left by a snapshot of before, and is ended: a guest has one snapshot at a time.
+    :raises nova_snap.exception.BackupJobFailed: if a backup job of somebody else runs.
     """
-    if guest.backup_socket() is not None:
-        raise exception.BackupJobFailed(
-            domain=guest.name, reason="another backup of this domain runs; wait until it has ended"
-        )
+    socket = guest.backup_socket()
+    if socket is None:
+        return
+    if any(socket.startswith(os.path.join(directory, "")) for directory in own):
+        LOG.warning("Ending a stray backup job of guest %s on %s", guest.name, socket)
+        end(guest, socket)
+        return
+    raise exception.BackupJobFailed(
+        domain=guest.name, reason="another backup of this domain runs; wait until it has ended"
+    )
 
 
 def end(guest: Guest, socket: str) -> None:

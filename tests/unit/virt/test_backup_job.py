@@ -119,6 +119,19 @@ def test_check_free(guest, socket, free):
     assert guest.changes() == ["backup_socket"]
 
 
+def test_a_stray_job_of_our_own_is_ended(guest):
+    guest.socket = "/var/lib/nova_snap/snapshots/x/nbd"
+    backup_job.check_free(guest, ["/run/elsewhere", "/var/lib/nova_snap/snapshots"])
+    assert guest.socket is None
+
+
+def test_a_neighbour_of_our_directory_is_not_our_own(guest):
+    guest.socket = "/var/lib/nova_snap/snapshots-of-others/nbd"
+    with pytest.raises(exception.BackupJobFailed, match="another backup"):
+        backup_job.check_free(guest, ["/var/lib/nova_snap/snapshots"])
+    assert guest.socket is not None
+
+
 class TestRunning:
     def test_from_begin_to_end(self, guest, running, notes):
         with running:

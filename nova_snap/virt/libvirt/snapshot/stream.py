@@ -51,7 +51,7 @@ class Stream:
         :raises nova_snap.exception.AgentError: if a required freeze failed.
         """
         guest, workdir = request.guest, request.workdir
-        backup_job.check_free(guest)
+        backup_job.check_free(guest, self._own_directories())
         scratch = workdir.new_file("scratch")
         self._tool.create_overlay(scratch, (), guest.disk_capacity(request.disk.target))
         with contextlib.ExitStack() as stack:
@@ -75,6 +75,11 @@ class Stream:
                 quiesced=quiesced,
                 temp_bytes=lambda: guard.measure() + image.counts.spool_disk,
             )
+
+    def _own_directories(self) -> list[str]:
+        settings = self._conf.libvirt
+        named = (settings.snapshots_directory, settings.snapshot_socket_directory)
+        return [directory for directory in named if directory]
 
     def _guard(
         self, request: Request, scratch: str, export: Export, client: nbd.Client
