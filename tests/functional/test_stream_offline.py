@@ -176,13 +176,18 @@ def test_guest_cannot_be_started_meanwhile(guest, world):
     guest.destroy()
 
 
-def test_guest_is_started_first(guest, world):
+@pytest.mark.parametrize(
+    ("image_format", "error"),
+    [("qcow2", exception.QemuNbdFailed), ("vmdk", exception.QemuImgFailed)],
+)
+def test_guest_is_started_first(guest, world, image_format, error):
     """After the method was chosen, and before the disk is opened."""
+    world.set(snapshot_image_format=image_format)
     states = parts.States()
     states.on["image_pending_upload"] = lambda: guest.start(paused=True)
     with pytest.raises(exception.SnapshotFailed) as caught:
         world.take(guest, states=states)
-    assert isinstance(caught.value.__cause__, exception.QemuNbdFailed)
+    assert isinstance(caught.value.__cause__, error)
     assert "lock" in caught.value.reason
     assert guest.state()["state"] == "paused"
     assert world.leftovers() == []

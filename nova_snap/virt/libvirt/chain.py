@@ -100,9 +100,23 @@ def blockdev(chain: Chain) -> dict[str, Any]:
     return node
 
 
-def filename(chain: Chain) -> str:
-    """The chain as an argument for qemu-img that leaves nothing to be found out."""
-    return "json:" + json.dumps(blockdev(chain))
+def filename(chain: Chain, exclusive: bool = False) -> str:
+    """The chain as an argument for QEMU's tools that leaves nothing to be found out.
+
+    :param exclusive: nobody may write to the disk as long as it is read, nor read it as long as
+        somebody may write.
+    """
+    node = blockdev(chain)
+    # QEMU's driver for qcow2 takes care of that itself. The one for raw does not when it only
+    # reads, so that a guest could be started, and write, meanwhile. The filter passes everything
+    # on; there is no other way to ask QEMU for the lock.
+    if exclusive and chain[0].format == "raw":
+        node["file"] = {
+            "driver": "blkdebug",
+            "image": node["file"],
+            "unshare-child-perms": ["write", "resize"],
+        }
+    return "json:" + json.dumps(node)
 
 
 def _read_layer(

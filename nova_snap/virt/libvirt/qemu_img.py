@@ -109,7 +109,7 @@ class QemuImg:
         compress: bool = False,
         on_cancel: OnCancel = never,
     ) -> None:
-        """Write what a guest sees of a disk into one flat file.
+        """Write what a guest sees of a disk, which no guest has open, into one flat file.
 
         :param compress: for qcow2: compress each cluster with zlib.
         :param on_cancel: given a function that stops the command, which then fails.
@@ -124,7 +124,7 @@ class QemuImg:
         self._run(
             "convert",
             *arguments,
-            chains.filename(source),
+            chains.filename(source, exclusive=True),
             target,
             seconds=self._conf.libvirt.qemu_img_timeout,
             limits=COPY_LIMITS,

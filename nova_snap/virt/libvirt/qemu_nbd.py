@@ -2,7 +2,6 @@
 """qemu-nbd: a disk that no guest has open, offered read-only on a unix socket."""
 
 import contextlib
-import json
 import os
 import select
 import signal
@@ -12,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Final
 
 from oslo_concurrency import processutils
 from oslo_log import log as logging
@@ -83,26 +82,8 @@ def command(chain: chains.Chain, socket_path: str) -> list[str]:
         "--shared=4",
         "--cache=writeback",
         f"--socket={socket_path}",
-        "json:" + json.dumps(_unshared(chain)),
+        chains.filename(chain, exclusive=True),
     ]
-
-
-def _unshared(chain: chains.Chain) -> dict[str, Any]:
-    """The chain as a node that lets nobody else write to its disk.
-
-    QEMU's driver for qcow2 takes care of that itself. The one for raw does not when it only reads,
-    so that a guest could be started, and write, while its disk is read. The filter passes
-    everything on; QEMU offers no other way to ask for the lock.
-    """
-    node = chains.blockdev(chain)
-    if chain[0].format != "raw":
-        return node
-    guarded = {
-        "driver": "blkdebug",
-        "image": node["file"],
-        "unshare-child-perms": ["write", "resize"],
-    }
-    return {**node, "file": guarded}
 
 
 def end_orphan(pid: int, directory: str) -> None:

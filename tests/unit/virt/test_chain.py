@@ -82,6 +82,31 @@ def test_over_raw_over_odd_names(tmp_path):
     assert bottom == {"driver": "raw", "file": {"driver": "file", "filename": str(base)}}
 
 
+@pytest.mark.parametrize("image_format", ["raw", "qcow2"])
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_exclusive(tmp_path, image_format, exclusive):
+    """A writer and an exclusive reader keep each other off, whichever comes first."""
+    path = create(tmp_path / "disk", image_format=image_format)
+    name = chain.filename(chain.read(disk(path, image_format)), exclusive=exclusive)
+    writer = ["qemu-io", "-f", image_format, str(path)]
+    reader = ["qemu-io", "-r", name]
+
+    def end(process):
+        process.communicate(b"quit\n", timeout=30)
+
+    for first, second in ((writer, reader), (reader, writer)):
+        held = subprocess.Popen(first, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert held.stdout is not None
+        # It has opened the disk when it asks for a command.
+        assert held.stdout.read(8) == b"qemu-io>"
+        done = subprocess.run(
+            [*second, "-c", "length"], capture_output=True, text=True, check=False, timeout=30
+        )
+        end(held)
+        refused = "lock" in done.stdout + done.stderr
+        assert refused == (exclusive or image_format == "qcow2")
+
+
 def test_raw_disk_that_looks_like_qcow2(tmp_path):
     """What a guest writes to its raw disk is not a header."""
     secret = tmp_path / "secret"
