@@ -31,7 +31,9 @@ ROOM_QUICK = 3 << 30
 Group = Callable[[Laboratory, Plan], Iterator[Figure]]
 GROUPS: dict[str, Group] = {
     "incompressible": speed.incompressible,
+    "incompressible-backing": speed.incompressible_backing,
     "operating-system": speed.operating_system,
+    "operating-system-backing": speed.operating_system_backing,
     "freeze": moments.freeze,
     "point-in-time": moments.point_in_time,
     "sparse": speed.sparse,

@@ -15,6 +15,7 @@ from tests.fixtures.commands import run
 MIB = 1 << 20
 CLUSTER = 64 << 10
 PIECE = 4 * MIB
+OWN_PIECE = 64 * MIB
 TREE = Path("/usr")
 LARGEST_FILE = 64 * MIB
 # Below this place on a disk is the guest's own system.
@@ -30,6 +31,20 @@ def write_random(path: Path, offset: int, size: int) -> None:
         file.seek(offset)
         for start in range(0, size, PIECE):
             file.write(os.urandom(min(PIECE, size - start)))
+
+
+def write_own(disk: Path, offset: int, size: int, directory: Path) -> None:
+    """The same into a qcow2 file over a backing file, as a guest would have written it.
+
+    :param directory: for a file that is gone afterwards.
+    """
+    piece = directory / "piece"
+    for start in range(0, size, OWN_PIECE):
+        length = min(OWN_PIECE, size - start)
+        piece.write_bytes(os.urandom(length))
+        command = f"write -q -s {piece} {offset + start} {length}"
+        run("qemu-io", "-f", "qcow2", "-c", command, disk)
+    piece.unlink()
 
 
 def write_scattered(path: Path, offset: int, size: int, end: int) -> None:

@@ -50,7 +50,7 @@ class Plan:
     """
 
     rounds: int = 5
-    random: int = 640
+    random: int = 1024
     tree: int = 1024
     allocated: int = 1024
     large: int = 20 << 10

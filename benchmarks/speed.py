@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks import content
 from benchmarks.content import MIB
 from benchmarks.figures import Figure, Plan, compared
 from benchmarks.laboratory import Laboratory, Run, as_qcow2, make_raw, over
 from benchmarks.measure import cpu_seconds
+from tests.fixtures.disks import Disk
 from tests.fixtures.lab_guest import Guest
 from tests.functional.snapshot_parts import States
 
@@ -20,66 +22,137 @@ DISK_SIZE = 4 << 30
 # Of tables and of the header of an empty scratch file.
 SCRATCH_TABLES = 1 * MIB
 IDLE_SECONDS = 3.0
+GIB = 1 << 30
+
+Way = Callable[[str], Run]
+Ways = Mapping[str, Way]
 
 
-@dataclass
 class Rounds:
-    """The runs of each way, by round."""
+    """The runs of each way, by round.
 
-    stream: list[Run] = field(default_factory=list)
-    recipe: list[Run] = field(default_factory=list)
-    upload: list[Run] = field(default_factory=list)
+    :param ways: their names.
+    """
+
+    def __init__(self, ways: Iterable[str]) -> None:
+        self.runs: dict[str, list[Run]] = {way: [] for way in ways}
+
+    def active(self, way: str) -> list[float]:
+        """Seconds until the image was active."""
+        return [run.active for run in self.runs[way]]
+
+    def cpu_per_gib(self, way: str, idle: float, size: int) -> list[float]:
+        """CPU seconds, without what the guest itself takes meanwhile.
+
+        :param idle: what that is in a second.
+        :param size: of the image, in bytes.
+        """
+        return [(run.cpu - idle * run.seconds) / (size / GIB) for run in self.runs[way]]
+
+    def temp_bytes(self, way: str) -> list[int]:
+        return [run.temp_bytes for run in self.runs[way]]
 
 
 def incompressible(laboratory: Laboratory, plan: Plan) -> Iterator[Figure]:
-    """Figures of a disk with random content in its backing file."""
-    raw = make_raw(laboratory, "random", DISK_SIZE)
-    content.write_random(raw, content.START, plan.random * MIB)
-    with laboratory.guest("random", over(laboratory, raw)) as guest:
+    """Figures of a disk with random content in its own file, which is over a backing file."""
+    disk = over(laboratory, make_raw(laboratory, "random", DISK_SIZE))
+    content.write_own(disk.path, content.START, plan.random * MIB, laboratory.directory)
+    finished = laboratory.directory / "finished"
+    with laboratory.guest("random", disk) as guest:
+        size = _finish(laboratory, guest, finished)
         idle = _idle_cpu(laboratory, guest)
-        found = _compare(laboratory, guest, plan.rounds, "none", with_upload=True)
+        ways: Ways = {
+            "stream": lambda image_id: laboratory.stream(guest, image_id),
+            "upload": lambda image_id: laboratory.upload(finished, image_id),
+            "unverified": lambda image_id: laboratory.stream(guest, image_id, verify=False),
+            "recipe": lambda image_id: laboratory.recipe(guest, image_id),
+        }
+        found = _compare(laboratory, plan.rounds, ways)
         writing = [
             _while_overwriting(laboratory, guest, plan.overwritten, number)
             for number in range(plan.rounds)
         ]
-    streamed = [run.seconds for run in found.stream]
+    finished.unlink()
+    active = found.active
+    recipe_cpu = found.cpu_per_gib("recipe", idle, size)
     yield compared(
         "stream_to_upload",
         "stream, uncompressed, start to ACTIVE : bare upload",
-        streamed,
-        [run.seconds for run in found.upload],
+        active("stream"),
+        active("upload"),
         1.05,
     )
     yield compared(
         "stream_to_recipe",
         "stream, uncompressed : recipe, incompressible content",
-        streamed,
-        [run.seconds for run in found.recipe],
+        active("stream"),
+        active("recipe"),
         0.65,
     )
     yield _temporary(found, writing)
     yield compared(
         "cpu_to_recipe",
-        "CPU seconds per GiB, uncompressed : recipe",
-        _cpu_per_gib(found.stream, idle, found.stream),
-        _cpu_per_gib(found.recipe, idle, found.stream),
+        "CPU seconds per GiB, uncompressed, verify_uploads off : recipe",
+        found.cpu_per_gib("unverified", idle, size),
+        recipe_cpu,
         0.5,
     )
+    yield compared(
+        "cpu_verified_to_recipe",
+        "CPU seconds per GiB, uncompressed, uploads verified : recipe",
+        found.cpu_per_gib("stream", idle, size),
+        recipe_cpu,
+        None,
+    )
+
+
+def incompressible_backing(laboratory: Laboratory, plan: Plan) -> Iterator[Figure]:
+    """The same with the content in the backing file, which the block copy leaves alone."""
+    raw = make_raw(laboratory, "backing", DISK_SIZE)
+    content.write_random(raw, content.START, plan.random * MIB)
+    yield from _against_recipe(
+        laboratory, plan, over(laboratory, raw), "none", "stream_to_recipe_backing",
+        "stream, uncompressed : recipe, the content in a backing file", None,
+    )  # fmt: skip
 
 
 def operating_system(laboratory: Laboratory, plan: Plan) -> Iterator[Figure]:
     """Figures of a disk with an operating system's files in its own file."""
     raw = make_raw(laboratory, "tree", DISK_SIZE)
     content.write_tree(raw, content.START, plan.tree * MIB, laboratory.directory)
-    with laboratory.guest("tree", as_qcow2(laboratory, raw)) as guest:
-        found = _compare(laboratory, guest, plan.rounds, "auto", with_upload=False)
-    yield compared(
-        "auto_to_recipe",
-        "stream, auto : recipe, operating system's files",
-        [run.seconds for run in found.stream],
-        [run.seconds for run in found.recipe],
-        0.35,
-    )
+    yield from _against_recipe(
+        laboratory, plan, as_qcow2(laboratory, raw), "auto", "auto_to_recipe",
+        "stream, auto : recipe, operating system's files", 0.35,
+    )  # fmt: skip
+
+
+def operating_system_backing(laboratory: Laboratory, plan: Plan) -> Iterator[Figure]:
+    """The same with the files in the backing file."""
+    raw = make_raw(laboratory, "tree-backing", DISK_SIZE)
+    content.write_tree(raw, content.START, plan.tree * MIB, laboratory.directory)
+    yield from _against_recipe(
+        laboratory, plan, over(laboratory, raw), "auto", "auto_to_recipe_backing",
+        "stream, auto : recipe, the files in a backing file", None,
+    )  # fmt: skip
+
+
+def _against_recipe(
+    laboratory: Laboratory,
+    plan: Plan,
+    disk: Disk,
+    compression: str,
+    name: str,
+    title: str,
+    most: float | None,
+) -> Iterator[Figure]:
+    with laboratory.guest(name.replace("_", "-"), disk) as guest:
+        ways: Ways = {
+            "stream": lambda image_id: laboratory.stream(guest, image_id, compression=compression),
+            "recipe": lambda image_id: laboratory.recipe(guest, image_id),
+        }
+        _once(laboratory, ways["stream"])
+        found = _compare(laboratory, plan.rounds, ways)
+    yield compared(name, title, found.active("stream"), found.active("recipe"), most)
 
 
 def sparse(laboratory: Laboratory, plan: Plan) -> Iterator[Figure]:
@@ -89,44 +162,48 @@ def sparse(laboratory: Laboratory, plan: Plan) -> Iterator[Figure]:
         raw = make_raw(laboratory, name, size)
         content.write_scattered(raw, content.START, plan.allocated * MIB, size)
         disks[name] = as_qcow2(laboratory, raw)
-    seconds: dict[str, list[float]] = {name: [] for name in disks}
     with (
         laboratory.guest("small", disks["small"]) as small,
         laboratory.guest("huge", disks["huge"]) as huge,
     ):
-        for _ in range(plan.rounds):
-            for guest in (huge, small):
-                with laboratory.image() as image_id:
-                    seconds[guest.name].append(laboratory.stream(guest, image_id).seconds)
+        ways: Ways = {
+            "huge": lambda image_id: laboratory.stream(huge, image_id),
+            "small": lambda image_id: laboratory.stream(small, image_id),
+        }
+        for way in ways.values():
+            _once(laboratory, way)
+        found = _compare(laboratory, plan.rounds, ways)
     yield compared(
         "huge_to_small",
         f"1 TiB virtual : 4 GiB virtual, {_amount(plan.allocated)} allocated on each",
-        seconds["huge"],
-        seconds["small"],
+        found.active("huge"),
+        found.active("small"),
         1.1,
     )
 
 
-def _compare(
-    laboratory: Laboratory, guest: Guest, rounds: int, compression: str, *, with_upload: bool
-) -> Rounds:
-    """One way after the other, and again; a first snapshot that is not counted comes before."""
-    found = Rounds()
-    finished = laboratory.directory / "finished"
+def _finish(laboratory: Laboratory, guest: Guest, path: Path) -> int:
+    """Take a first snapshot, which is not counted, and keep its bytes; returns how many."""
     with laboratory.image() as image_id:
-        laboratory.stream(guest, image_id, compression=compression)
-        laboratory.image_file(image_id).rename(finished)
-        laboratory.image_file(image_id).touch()
+        laboratory.stream(guest, image_id)
+        data = laboratory.image_file(image_id)
+        data.rename(path)
+        data.touch()
+    return path.stat().st_size
+
+
+def _compare(laboratory: Laboratory, rounds: int, ways: Ways) -> Rounds:
+    """One way after the other, and again."""
+    found = Rounds(ways)
     for _ in range(rounds):
-        with laboratory.image() as image_id:
-            found.stream.append(laboratory.stream(guest, image_id, compression=compression))
-        if with_upload:
-            with laboratory.image() as image_id:
-                found.upload.append(laboratory.upload(finished, image_id))
-        with laboratory.image() as image_id:
-            found.recipe.append(laboratory.recipe(guest, image_id))
-    finished.unlink()
+        for name, way in ways.items():
+            found.runs[name].append(_once(laboratory, way))
     return found
+
+
+def _once(laboratory: Laboratory, way: Way) -> Run:
+    with laboratory.image() as image_id:
+        return way(image_id)
 
 
 def _idle_cpu(laboratory: Laboratory, guest: Guest) -> float:
@@ -135,15 +212,6 @@ def _idle_cpu(laboratory: Laboratory, guest: Guest) -> float:
     before = cpu_seconds(pids)
     time.sleep(IDLE_SECONDS)
     return (cpu_seconds(pids) - before) / IDLE_SECONDS
-
-
-def _cpu_per_gib(runs: Sequence[Run], idle: float, streams: Sequence[Run]) -> list[float]:
-    """Without what the guest itself takes meanwhile, which is more for whatever takes longer."""
-    sizes = [run.report.uploaded_bytes for run in streams if run.report is not None]
-    return [
-        (run.cpu - idle * run.seconds) / (size / (1 << 30))
-        for run, size in zip(runs, sizes, strict=True)
-    ]
 
 
 @dataclass(frozen=True)
@@ -176,11 +244,11 @@ def _while_overwriting(
 
 
 def _temporary(found: Rounds, writing: Sequence[Overwriting]) -> Figure:
-    idle = max(run.temp_bytes for run in found.stream)
+    idle = max(found.temp_bytes("stream"))
     worst = max(run.temp_bytes - run.written for run in writing)
     busy = max(run.temp_bytes for run in writing)
     written = statistics.median(run.written for run in writing)
-    by_hand = statistics.median(run.temp_bytes for run in found.recipe)
+    by_hand = statistics.median(found.temp_bytes("recipe"))
     return Figure(
         "temporary_bytes",
         "temporary bytes on the host, uncompressed",
@@ -189,9 +257,9 @@ def _temporary(found: Rounds, writing: Sequence[Overwriting]) -> Figure:
         "what the guest overwrote, and 1 MiB of tables",
         max(idle, worst) <= SCRATCH_TABLES,
         {
-            "idle": [run.temp_bytes for run in found.stream],
+            "idle": found.temp_bytes("stream"),
             "writing": [vars(run) for run in writing],
-            "recipe": [run.temp_bytes for run in found.recipe],
+            "recipe": found.temp_bytes("recipe"),
         },
     )
 
