@@ -43,6 +43,7 @@ class ComputeManager:
         self.host: str = conf.host
         self.driver = driver
         self._database = database
+        self._transport_url = str(conf.transport_url)
         self._image_api = image_api
         self._long_tasks = LongTasks(conf.max_concurrent_snapshots)
 
@@ -53,7 +54,13 @@ class ComputeManager:
         :raises nova_snap.exception.HypervisorUnavailable: if the hypervisor does not answer.
         """
         self.driver.init_host()
-        recovery.recover(self._database, self._image_api, self.driver, self.host)
+        recovery.recover(
+            self._database,
+            self._image_api,
+            self.driver,
+            self.host,
+            messages_survive=not self._transport_url.startswith("fake:"),
+        )
 
     def stop(self, timeout: float) -> int:
         """End, letting running snapshots go on for ``timeout`` seconds.

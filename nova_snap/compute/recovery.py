@@ -86,13 +86,23 @@ def give_up(
     _free(instance, image_id)
 
 
-def recover(database: Database, image_api: ImageStore, driver: ComputeDriver, host: str) -> None:
+def recover(
+    database: Database,
+    image_api: ImageStore,
+    driver: ComputeDriver,
+    host: str,
+    *,
+    messages_survive: bool,
+) -> None:
     """End every snapshot of this host that a process of before did not live to end.
 
-    A request that was not taken up yet is left alone: its message is still with the broker.
+    :param messages_survive: a request that was not taken up yet is left alone, because its
+        message is still with the broker. Messages inside of a process died with it.
     """
     context = nova_context.get_admin_context(database)
-    states = [s for s in task_states.SNAPSHOT_STATES if s != task_states.IMAGE_SNAPSHOT_PENDING]
+    states = list(task_states.SNAPSHOT_STATES)
+    if messages_survive:
+        states.remove(task_states.IMAGE_SNAPSHOT_PENDING)
     filters = InstanceFilters(host=host, task_states=states)
     for instance in InstanceList.get_by_filters(context, filters):
         try:

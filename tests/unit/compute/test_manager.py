@@ -385,6 +385,7 @@ class TestRecovery:
     def restart(
         self, conf: cfg.ConfigOpts, database: Database, images: MemoryImages, driver: FakeDriver
     ) -> Callable[[], None]:
+        conf.set_override("transport_url", "rabbit://")
         return ComputeManager(conf, database, images, driver).init_host
 
     @pytest.mark.parametrize("state", LEFT)
@@ -424,6 +425,24 @@ class TestRecovery:
         restart()
         assert Instance.get_by_uuid(context, instance.uuid).task_state == PENDING
         assert image_id in images.records
+
+    def test_a_request_whose_message_died_with_the_process_is_ended(
+        self,
+        conf: cfg.ConfigOpts,
+        restart: Callable[[], None],
+        database: Database,
+        context: RequestContext,
+        images: MemoryImages,
+        driver: FakeDriver,
+    ) -> None:
+        conf.set_override("transport_url", "fake://")
+        instance, _ = pending(context, images)
+        ComputeManager(conf, database, images, driver).init_host()
+        assert Instance.get_by_uuid(context, instance.uuid).task_state is None
+        assert images.records == {}
+        assert reason(context, instance) == (
+            "The compute service was restarted during image_snapshot_pending."
+        )
 
     def test_another_hosts_snapshot_is_left_alone(
         self, restart: Callable[[], None], context: RequestContext, images: MemoryImages
