@@ -216,7 +216,7 @@ def test_bad_sector(tmp_path):
     bad = 3 * MIB - 512
     with (
         storage_daemon(path, "raw", "sda", bad_sector=bad // 512) as server,
-        nbd.Client(server.path, "sda") as client,
+        nbd.Client(server.path, "sda", piece_size=MIB) as client,
     ):
         got = []
         with pytest.raises(errors.NBDServerError, match="EIO") as caught:

@@ -254,7 +254,7 @@ def test_hole_chunks(chunks, zero):
 
 def test_large_hole():
     size = 1 << 20
-    with reading(chunked(hole(0, size)), size=size) as (client, _):
+    with reading(chunked(hole(0, size)), size=size, piece_size=size) as (client, _):
         assert content(client.read([(0, size)])) == bytes(size)
 
 
