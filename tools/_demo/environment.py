@@ -72,6 +72,9 @@ def make_venv(repository: Path) -> None:
     A ``.venv`` that somebody else has made is used, and not made anew.
     """
     place = repository / ".venv"
+    if place.is_file():
+        # A file that names a virtualenv elsewhere (PEP 832), which tox and other tools leave.
+        place.unlink()
     marker = place / ".nova-snap-demo"
     constraints = repository / "constraints.txt"
     limits = [constraints] if constraints.exists() else []
