@@ -21,9 +21,9 @@ from nova_snap.stream.nbd_wire import Deadline, Wire
 LOG = log.getLogger(__name__)
 
 TIMEOUT = 60.0
-PIECE_SIZE = 512 << 10
-"""Less than 1 MiB: for a longer reply QEMU gets memory from the system and gives it back each time,
-at 200 page faults, and twice the CPU time, per MiB."""
+PIECE_SIZE = 960 << 10
+"""The more at once the better, but less than 1 MiB: for a longer reply QEMU gets memory from the
+system and gives it back each time, at 200 page faults, and twice the CPU time, per MiB."""
 DEPTH = 4
 MAX_DEPTH = 64
 MAP_TIMEOUTS = 10

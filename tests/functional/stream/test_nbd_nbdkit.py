@@ -169,7 +169,7 @@ def test_server_error(disk, structured):
     options = [] if structured else ["--no-sr"]
     with (
         nbdkit(*options, *file_with(disk, fails)) as server,
-        nbd.Client(server.path) as client,
+        nbd.Client(server.path, piece_size=MIB) as client,
     ):
         got = []
         with pytest.raises(errors.NBDServerError, match=f"ENOMEM at offset {5 * MIB}"):
@@ -221,7 +221,7 @@ def test_one_read_hangs(disk):
     hangs = f"if [ $4 -eq {2 * MIB} ]; then exec sleep 2; fi"
     with (
         nbdkit(*file_with(disk, hangs)) as server,
-        nbd.Client(server.path, timeout=0.5) as client,
+        nbd.Client(server.path, timeout=0.5, piece_size=MIB) as client,
         pytest.raises(errors.NBDTimeout, match=r"Waited 0\.5 s for a reply to a read"),
     ):
         read(client, [(0, SIZE)])
