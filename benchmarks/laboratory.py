@@ -169,15 +169,25 @@ class Laboratory:
         temp_bytes = max(watch.temp_bytes, report.temp_bytes)
         return Run(self._timed.active_at - began, watch.seconds, watch.cpu, temp_bytes)
 
-    def recipe(self, guest: Guest, image_id: str) -> Run:
-        """Take one by hand."""
+    def recipe(self, guest: Guest, image_id: str, *, bare: bool = False) -> Run:
+        """Take one by hand.
+
+        :param bare: upload with the bare client.
+        """
         disk = guest.disk
         if not isinstance(disk, Disk):
             raise TypeError(f"the disk of {guest.name} is only a path")
+
+        def send(path: Path) -> None:
+            if bare:
+                upload.bare(self.glance.url, image_id, path)
+            else:
+                upload.by_glanceclient(self.glance.client(), image_id, path)
+
         directory = Path(tempfile.mkdtemp(prefix="recipe-", dir=self.directory))
         try:
             with Watch(directory, [self.qemu_pid(guest)]) as watch:
-                recipe.take(self.domain(guest), disk, directory, self.glance.url, image_id)
+                recipe.take(self.domain(guest), disk, directory, send)
         finally:
             shutil.rmtree(directory)
         return Run(watch.seconds, watch.seconds, watch.cpu, watch.temp_bytes)
@@ -185,7 +195,7 @@ class Laboratory:
     def upload(self, path: Path, image_id: str) -> Run:
         """Send a file that is finished."""
         with Watch(self._snapshots) as watch:
-            upload.upload(self.glance.url, image_id, path)
+            upload.bare(self.glance.url, image_id, path)
         return Run(watch.seconds, watch.seconds, watch.cpu, 0)
 
     def _make_conf(self) -> cfg.ConfigOpts:

@@ -3,8 +3,8 @@
 
 Step by step what Nova's libvirt driver does: the domain is undefined for the time of the copy, the
 copy is looked at every half second, the conversion writes past the page cache where the file system
-can do that, and all temporary files stay until the image is there. Only the upload is better than
-Nova's: it is the bare client's.
+can do that, python-glanceclient sends the file, and all temporary files stay until the image is
+there.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import libvirt
 
-from benchmarks.upload import upload
 from tests.fixtures.commands import run
 from tests.fixtures.disks import Disk
 
@@ -33,12 +33,11 @@ class CopyFailed(Exception):
         super().__init__(f"the block copy of {TARGET}: {reason}")
 
 
-def take(domain: Any, disk: Disk, directory: Path, url: str, image_id: str) -> None:
-    """Take a snapshot of a running guest; the image is active when this returns.
+def take(domain: Any, disk: Disk, directory: Path, upload: Callable[[Path], None]) -> None:
+    """Take a snapshot of a running guest; it is where ``upload`` sends it when this returns.
 
     :param domain: libvirt's.
     :param directory: an empty one, for the temporary files, which are left to the caller.
-    :param url: of the image service.
     """
     delta, flat = directory / "snapshot.delta", directory / "snapshot"
     _create_overlay(delta, disk, domain.blockInfo(TARGET)[0])
@@ -48,7 +47,7 @@ def take(domain: Any, disk: Disk, directory: Path, url: str, image_id: str) -> N
         *("qemu-img", "convert", "-t", cache, "-f", "qcow2", "-O", "qcow2", delta, flat),
         timeout=COPY_SECONDS,
     )
-    upload(url, image_id, flat)
+    upload(flat)
 
 
 def _create_overlay(path: Path, disk: Disk, size: int) -> None:

@@ -66,6 +66,7 @@ def incompressible(laboratory: Laboratory, plan: Plan) -> Iterator[Figure]:
             "upload": lambda image_id: laboratory.upload(finished, image_id),
             "unverified": lambda image_id: laboratory.stream(guest, image_id, verify=False),
             "recipe": lambda image_id: laboratory.recipe(guest, image_id),
+            "bare": lambda image_id: laboratory.recipe(guest, image_id, bare=True),
         }
         found = _compare(laboratory, plan.rounds, ways)
         writing = [
@@ -73,35 +74,57 @@ def incompressible(laboratory: Laboratory, plan: Plan) -> Iterator[Figure]:
             for number in range(plan.rounds)
         ]
     finished.unlink()
-    active = found.active
-    recipe_cpu = found.cpu_per_gib("recipe", idle, size)
+    yield from _times(found)
+    yield _temporary(found, writing)
+    yield from _cpu(found, idle, size)
+
+
+def _times(found: Rounds) -> Iterator[Figure]:
+    stream = found.active("stream")
     yield compared(
         "stream_to_upload",
         "stream, uncompressed, start to ACTIVE : bare upload",
-        active("stream"),
-        active("upload"),
+        stream,
+        found.active("upload"),
         1.05,
     )
     yield compared(
         "stream_to_recipe",
         "stream, uncompressed : recipe, incompressible content",
-        active("stream"),
-        active("recipe"),
+        stream,
+        found.active("recipe"),
         0.65,
     )
-    yield _temporary(found, writing)
+    yield compared(
+        "stream_to_bare_recipe",
+        "the same, the recipe with the bare upload",
+        stream,
+        found.active("bare"),
+        None,
+    )
+
+
+def _cpu(found: Rounds, idle: float, size: int) -> Iterator[Figure]:
+    cpu = {way: found.cpu_per_gib(way, idle, size) for way in found.runs}
     yield compared(
         "cpu_to_recipe",
         "CPU seconds per GiB, uncompressed, verify_uploads off : recipe",
-        found.cpu_per_gib("unverified", idle, size),
-        recipe_cpu,
+        cpu["unverified"],
+        cpu["recipe"],
         0.5,
+    )
+    yield compared(
+        "cpu_to_bare_recipe",
+        "the same, the recipe with the bare upload",
+        cpu["unverified"],
+        cpu["bare"],
+        None,
     )
     yield compared(
         "cpu_verified_to_recipe",
         "CPU seconds per GiB, uncompressed, uploads verified : recipe",
-        found.cpu_per_gib("stream", idle, size),
-        recipe_cpu,
+        cpu["stream"],
+        cpu["recipe"],
         None,
     )
 
