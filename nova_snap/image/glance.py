@@ -17,11 +17,13 @@ from oslo_utils import uuidutils
 
 from nova_snap import exception
 from nova_snap.context import RequestContext
+from nova_snap.image.connection import Breaker
 from nova_snap.image.upload import Body, HashingReader, ImageData
 
 LOG = log.getLogger(__name__)
 
 _T = TypeVar("_T")
+OnCancel = Callable[[Callable[[], None]], None]
 
 _MAX_RETRY_INTERVAL = 30
 _RETRY_CODES = (500, 502, 503, 504)
@@ -93,12 +95,15 @@ class API:
         metadata: Mapping[str, Any],
         data: ImageData | None = None,
         size: int | None = None,
+        on_cancel: OnCancel | None = None,
     ) -> Mapping[str, Any]:
         """Set properties, leaving the others alone, and with ``data`` send the content.
 
         :param metadata: as for :meth:`create`.
         :param data: seekable; every try reads it from byte 0.
         :param size: length of ``data`` in bytes; it must be given with ``data``.
+        :param on_cancel: handed what ends the sending from another thread; it then fails at once,
+            as if the connection had broken, and is not tried again.
         :returns: the record after that.
         :raises nova_snap.exception.ImageConflict: if the image has data already.
         :raises nova_snap.exception.ImageRejected: if the image service finds the data unfit, or
@@ -113,16 +118,21 @@ class API:
         if size is None:
             raise ValueError("data without its size")
         reader = HashingReader(data, size, hashing=self._conf.glance.verify_uploads)
-        self._call(context, lambda client: self._send(client, image_id, reader), image_id)
+        breaker = Breaker()
+        if on_cancel is not None:
+            on_cancel(breaker.break_off)
+        self._call(
+            context, lambda client: self._send(client, image_id, reader, breaker), image_id, breaker
+        )
         return self._verified(context, image_id, reader)
 
-    def _send(self, client: Any, image_id: str, reader: HashingReader) -> None:
+    def _send(self, client: Any, image_id: str, reader: HashingReader, breaker: Breaker) -> None:
         """One try at the upload."""
         if reader.used and self._has_arrived(client, image_id, reader):
             return
         reader.rewind()
         try:
-            _put(client, f"/v2/images/{image_id}/file", reader)
+            _put(client, f"/v2/images/{image_id}/file", reader, breaker)
         except glanceclient.exc.HTTPBadRequest as error:
             raise exception.ImageRejected(image_id=image_id, reason=_reason(error)) from error
 
@@ -161,11 +171,22 @@ class API:
 
     # -- connections -----------------------------------------------------------------------
 
-    def _call(self, context: RequestContext, function: Callable[[Any], _T], image_id: str) -> _T:
+    def _call(
+        self,
+        context: RequestContext,
+        function: Callable[[Any], _T],
+        image_id: str,
+        breaker: Breaker | None = None,
+    ) -> _T:
         """Run ``function`` with a client, again where that can help; errors become ours."""
+        broken = (breaker or Breaker()).broken
         interval = self._conf.glance.retry_interval
         retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self._conf.glance.num_retries + 1),
+            stop=tenacity.stop_any(
+                tenacity.stop_after_attempt(self._conf.glance.num_retries + 1),
+                tenacity.stop_when_event_set(broken),
+            ),
+            sleep=tenacity.sleep_using_event(broken),
             wait=tenacity.wait_exponential(multiplier=interval, max=_MAX_RETRY_INTERVAL),
             retry=tenacity.retry_if_exception_type(exception.ImageServiceUnavailable),
             before_sleep=_log_retry,
@@ -199,7 +220,7 @@ class API:
         return client
 
 
-def _put(client: Any, path: str, reader: HashingReader) -> None:
+def _put(client: Any, path: str, reader: HashingReader, breaker: Breaker) -> None:
     """Send data with its exact length.
 
     ``client.images.upload`` sends the length in a header of its own and the data chunked, in
@@ -213,13 +234,24 @@ def _put(client: Any, path: str, reader: HashingReader) -> None:
     if http.global_request_id:
         headers["X-OpenStack-Request-ID"] = http.global_request_id
     try:
-        response = http.session.put(
-            f"{http.endpoint}{path}", data=Body(reader), headers=headers, timeout=http.timeout
-        )
+        with _breakable(http.session, breaker) as session:
+            response = session.put(
+                f"{http.endpoint}{path}", data=Body(reader), headers=headers, timeout=http.timeout
+            )
     except requests.RequestException as error:
         raise glanceclient.exc.CommunicationError(message=str(error)) from error
     if not response.ok:
         raise glanceclient.exc.from_response(response, response.content)
+
+
+def _breakable(like: requests.Session, breaker: Breaker) -> requests.Session:
+    """A session with the settings of another, whose connections ``breaker`` breaks."""
+    made = requests.Session()
+    made.headers.update(like.headers)
+    made.verify, made.cert = like.verify, like.cert
+    for scheme in ("http://", "https://"):
+        made.mount(scheme, breaker.adapter())
+    return made
 
 
 def _identity_headers(context: RequestContext) -> dict[str, str]:

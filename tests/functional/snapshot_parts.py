@@ -65,6 +65,7 @@ class FileImages:
         metadata: Mapping[str, Any],
         data: IO[bytes] | None = None,
         size: int | None = None,
+        on_cancel: Any = None,
     ) -> Mapping[str, Any]:
         self.on_update()
         assert data is not None

@@ -53,6 +53,7 @@ class Images(parts.FileImages):
         metadata: Mapping[str, Any],
         data: IO[bytes] | None = None,
         size: int | None = None,
+        on_cancel: Any = None,
     ) -> Mapping[str, Any]:
         self.on_update()
         assert data is not None

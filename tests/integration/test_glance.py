@@ -4,8 +4,10 @@
 import hashlib
 import io
 import random
+import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -176,6 +178,41 @@ class TestUpload:
         proxy.change_a_byte(after=1_500_000)
         with pytest.raises(exception.ImageRejected, match=hashlib.sha512(DATA).hexdigest()):
             api.update(asker, image["id"], UPLOAD, io.BytesIO(DATA), len(DATA))
+
+    def test_an_upload_that_nobody_wants_ends_though_the_server_does_not_read(
+        self, conf: cfg.ConfigOpts, proxy: BreakingProxy, asker: RequestContext
+    ) -> None:
+        """The thread that sends waits in the kernel, for as long as [glance] timeout."""
+        api = image_glance.API(conf)
+        image = api.create(asker, SNAPSHOT)
+        proxy.stop_reading(after=1_500_000)
+        data = bytes(64 << 20)  # more than the sockets' buffers take
+        cancelled_at: list[float] = []
+
+        def cancel_when_stalled(cancel: Callable[[], None]) -> None:
+            def run() -> None:
+                assert proxy.stalled.wait(30)
+                time.sleep(0.5)  # until the buffers are full
+                cancelled_at.append(time.monotonic())
+                cancel()
+
+            threading.Thread(target=run, daemon=True).start()
+
+        with pytest.raises(exception.ImageServiceUnavailable):
+            api.update(asker, image["id"], UPLOAD, io.BytesIO(data), len(data), cancel_when_stalled)
+        assert time.monotonic() - cancelled_at[0] < 1
+        assert conf.glance.timeout > 10
+
+    def test_a_cancelled_upload_does_not_begin(
+        self, conf: cfg.ConfigOpts, proxy: BreakingProxy, asker: RequestContext
+    ) -> None:
+        api = image_glance.API(conf)
+        image = api.create(asker, SNAPSHOT)
+        with pytest.raises(exception.ImageServiceUnavailable):
+            api.update(
+                asker, image["id"], UPLOAD, io.BytesIO(DATA), len(DATA), lambda cancel: cancel()
+            )
+        assert api.get(asker, image["id"])["status"] == "queued"
 
     def test_nobody_looks_for_a_byte_that_changed_on_the_way(
         self, conf: cfg.ConfigOpts, proxy: BreakingProxy, asker: RequestContext

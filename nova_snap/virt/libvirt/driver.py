@@ -190,7 +190,10 @@ class LibvirtDriver(driver.ComputeDriver):
             )
             with self._method(choice.method).open(request) as content:
                 progress.upload()
-                self._image_api.update(context, image_id, metadata, content.data, content.size)
+                self._image_api.update(
+                    context, image_id, metadata, content.data, content.size,
+                    on_cancel=progress.monitor.on_cancel,
+                )  # fmt: skip
                 temp_bytes = content.temp_bytes()
         return driver.SnapshotReport(
             method=choice.method.value,
