@@ -8,21 +8,24 @@ A class carries its data as attributes and formats its own message; none knows H
     NovaSnapError
     +-- NotFound
     |   +-- InstanceNotFound, ImageNotFound, DomainNotFound, DiskNotFound, MarkerNotFound
+    |   +-- ServiceNotFound, HostBinaryNotFound, ComputeHostNotFound
     +-- Conflict
     |   +-- InstanceInvalidState, UnexpectedTaskState, InstanceNotReady, AlreadyAdopted
     +-- Invalid
     |   +-- InvalidTransition, InvalidImageProperty, InvalidFilter, InvalidInstancePrimitive,
-    |   |   InvalidDomain
+    |   |   InvalidDomain, ImageUnacceptable
     |   +-- VolumeBackedUnsupported
     +-- Forbidden
     |   +-- MetadataLimitExceeded, ImageForbidden
     +-- ImageServiceError
-    |   +-- ImageServiceUnavailable, ImageRejected, ImageTooLarge, ImageConflict
+    |   +-- ImageServiceUnavailable, ImageRejected, ImageTooLarge, ImageConflict, ImageCorrupt
     +-- MessagingUnavailable
     +-- HypervisorError
     |   +-- HypervisorUnavailable, LibvirtOperationFailed, WaitTimeout,
     |   |   AgentError, AgentUnresponsive, QuiesceUnsupported, QemuImgFailed, QemuNbdFailed,
-    |   |   UnsafeDisk, DeviceError, BlockJobFailed, BackupJobFailed, ScratchFull
+    |   |   UnsafeDisk, DeviceError, BlockJobFailed, BackupJobFailed, ScratchFull,
+    |   |   SocketDirectoryUnusable, HostDiskFull, FakeFailure
+    +-- SpawnFailed
     +-- SnapshotFailed, SnapshotInterrupted, SnapshotMethodUnavailable
 """
 
@@ -79,6 +82,26 @@ class DiskNotFound(NotFound):
 class MarkerNotFound(NotFound):
     marker: str
     msg = "Marker {self.marker} could not be found."
+
+
+class ServiceNotFound(NotFound):
+    """:ivar service_id: as it was given: the id, or the uuid."""
+
+    service_id: object
+    msg = "Service {self.service_id} could not be found."
+
+
+class HostBinaryNotFound(NotFound):
+    host: str
+    binary: str
+    msg = "Could not find binary {self.binary} on host {self.host}."
+
+
+class ComputeHostNotFound(NotFound):
+    """:ivar host: its name, or the id or uuid of its hypervisor."""
+
+    host: object
+    msg = "Compute host {self.host} could not be found."
 
 
 # -- the right request at the wrong time -----------------------------------------------------
@@ -160,6 +183,14 @@ class InvalidDomain(Invalid):
     msg = "Domain {self.domain} cannot be used: {self.reason}"
 
 
+class ImageUnacceptable(Invalid):
+    """An image that no instance may be, or can be, made from."""
+
+    image_id: str
+    reason: str
+    msg = "Image {self.image_id} is unacceptable: {self.reason}"
+
+
 class VolumeBackedUnsupported(Invalid):
     instance_uuid: str
     msg = (
@@ -217,6 +248,13 @@ class ImageTooLarge(ImageServiceError):
 class ImageConflict(ImageServiceError):
     image_id: str
     msg = "The image service refuses this in image {self.image_id}'s status: {self.reason}"
+
+
+class ImageCorrupt(ImageServiceError):
+    """What the image service sent is not what its record says."""
+
+    image_id: str
+    msg = "The data of image {self.image_id} are not what its record says: {self.reason}"
 
 
 # -- messages --------------------------------------------------------------------------------
@@ -334,6 +372,16 @@ class BackupJobFailed(HypervisorError):
     msg = "The backup job of domain {self.domain} failed: {self.reason}"
 
 
+class SocketDirectoryUnusable(HypervisorError):
+    path: str
+    reason: str
+    msg = (
+        "No disk can be exported in {self.path}: {self.reason}; set [libvirt] "
+        "snapshot_socket_directory to a short path that this service may write to"
+    )
+    user_msg = "The compute host has no place to read the disk from."
+
+
 class ScratchFull(HypervisorError):
     """:ivar path: the directory of the scratch file."""
 
@@ -345,6 +393,43 @@ class ScratchFull(HypervisorError):
         "free ([libvirt] snapshot_scratch_reserve)"
     )
     user_msg = "The compute host has not enough room for what the guest writes meanwhile."
+
+
+class HostDiskFull(HypervisorError):
+    """:ivar path: the directory that something was to be written to."""
+
+    path: str
+    free_mib: int
+    needed_mib: int
+    msg = "There are {self.free_mib} MiB free in {self.path}, and {self.needed_mib} MiB are needed"
+    user_msg = "The compute host has not enough room for the instance."
+
+
+class FakeFailure(HypervisorError):
+    """The fake driver was told to fail, or closed meanwhile."""
+
+    action: str
+    instance_uuid: str
+    msg = "The fake driver failed to {self.action} instance {self.instance_uuid}"
+
+
+# -- a new instance --------------------------------------------------------------------------
+
+
+class SpawnFailed(NovaSnapError):
+    """:ivar phase: what was being done, in words."""
+
+    instance_uuid: str
+    phase: str
+    reason: str
+    msg = "Instance {self.instance_uuid} could not be made ({self.phase}): {self.reason}"
+
+    def for_user(self) -> str:
+        """The message with as much of the first error as a client may read."""
+        cause = self.__cause__
+        if isinstance(cause, NovaSnapError):
+            return f"The instance could not be made ({self.phase}): {cause.for_user()}"
+        return f"The instance could not be made ({self.phase}): {SnapshotFailed.unforeseen}"
 
 
 # -- the snapshot as a whole -----------------------------------------------------------------

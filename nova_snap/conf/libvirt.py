@@ -184,8 +184,9 @@ much memory on slow disks.
         default=10,
         min=1,
         help="""
-Seconds that the guest's agent may take to answer, to freeze and to thaw. It bounds how long a
-quiesce may hold the guest's writes up. Raise it where guests have very many file systems.
+Seconds that the guest's agent may take to answer, to freeze and to thaw, and libvirt to begin the
+backup job in between. It bounds how long a quiesce may hold the guest's writes up. Raise it where
+guests have very many file systems.
 """,
     ),
     cfg.IntOpt(

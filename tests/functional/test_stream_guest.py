@@ -161,8 +161,8 @@ class TestAgent:
         """The point in time is taken, and then the agent does not answer the thaw."""
         begin = LibvirtGuest.begin_backup
 
-        def begin_and_hang(self, xml):
-            begin(self, xml)
+        def begin_and_hang(self, xml, seconds=None):
+            begin(self, xml, seconds)
             guest.run("killall -STOP qemu-ga")
 
         monkeypatch.setattr(LibvirtGuest, "begin_backup", begin_and_hang)
@@ -232,3 +232,37 @@ class TestAgent:
         world.set(agent_timeout=5, thaw_timeout=30)
         world.driver.init_host()
         assert world.leftovers() == []
+
+    def test_backup_that_does_not_begin(self, guest, world, monkeypatch):
+        """The guest is not held for as long as libvirt's other calls may take."""
+        world.set(agent_timeout=1, operation_timeout=30)
+        at = {}
+        freeze, thaw = LibvirtGuest.freeze, LibvirtGuest.thaw
+        never = threading.Event()
+
+        def hang(self, xml, seconds=None):
+            self._call("backupBegin", lambda _domain: never.wait(20), seconds)
+
+        def timed_freeze(self, seconds):
+            at["freeze"] = time.monotonic()
+            return freeze(self, seconds)
+
+        def timed_thaw(self, seconds):
+            count = thaw(self, seconds)
+            at.setdefault("thaw", time.monotonic())
+            return count
+
+        with monkeypatch.context() as patched:
+            patched.setattr(LibvirtGuest, "begin_backup", hang)
+            patched.setattr(LibvirtGuest, "freeze", timed_freeze)
+            patched.setattr(LibvirtGuest, "thaw", timed_thaw)
+            with pytest.raises(exception.SnapshotFailed) as caught:
+                world.take(guest, **REQUIRED)
+        never.set()
+        assert isinstance(caught.value.__cause__, exception.WaitTimeout)
+        assert 1 <= at["thaw"] - at["freeze"] < 5
+        # It might have begun when nobody looked any more: the next start looks.
+        assert len(world.leftovers()) == 1
+        world.driver.init_host()
+        assert world.leftovers() == []
+        assert guest.run("touch /tmp/not-frozen") is not None

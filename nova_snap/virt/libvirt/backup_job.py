@@ -11,7 +11,7 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -196,36 +196,60 @@ def free_bytes(path: str) -> int:
     return status.f_bavail * status.f_frsize
 
 
-@contextlib.contextmanager
-def running(
-    guest: Guest,
-    domain: domain_xml.Domain,
-    disk: domain_xml.Disk,
-    export: Export,
-    scratch: str,
-    note: Callable[[str], None] = lambda _socket: None,
-) -> Iterator[None]:
-    """Begin the job on entry: the instant is then. On exit it is gone.
+class Job:
+    """A backup job, as a context manager: whatever was begun is gone on exit.
+
+    It is entered before it begins, so that who freezes the guest for :meth:`begin` can thaw it
+    before a job that went wrong is waited for.
 
     The NBD clients must be closed before the exit: a QEMU that is told to stop an export while
     requests are in flight may crash (CVE-2024-7409).
 
     :param note: told the socket before there may be a job, and "" when there certainly is none.
-    :raises nova_snap.exception.LibvirtOperationFailed: if it does not begin.
-    :raises nova_snap.exception.WaitTimeout: if it does not in time.
-    :raises nova_snap.exception.BackupJobFailed: if it does not end.
     """
-    note(export.socket)
-    certain = True
-    try:
+
+    def __init__(
+        self,
+        guest: Guest,
+        xml: str,
+        socket: str,
+        note: Callable[[str], None] = lambda _socket: None,
+    ) -> None:
+        self._guest = guest
+        self._xml = xml
+        self._socket = socket
+        self._note = note
+        self._tried = False
+        self._certain = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def begin(self, seconds: float | None = None) -> None:
+        """Begin the job: its instant is over when this returns.
+
+        :param seconds: how long it may take; libvirt's other calls' bound if it is not said.
+        :raises nova_snap.exception.LibvirtOperationFailed: if it does not begin.
+        :raises nova_snap.exception.WaitTimeout: if it does not in time.
+        """
+        self._note(self._socket)
+        self._tried = True
         try:
-            guest.begin_backup(job_xml(domain, disk, export, scratch))
+            self._guest.begin_backup(self._xml, seconds)
         except exception.WaitTimeout:
             # libvirt may begin it yet, when nobody looks any more. The note stays.
-            certain = False
+            self._certain = False
             raise
-        yield
-    finally:
-        end(guest, export.socket)
-        if certain:
-            note("")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """:raises nova_snap.exception.BackupJobFailed: if the job does not end."""
+        if not self._tried:
+            return
+        end(self._guest, self._socket)
+        if self._certain:
+            self._note("")

@@ -192,10 +192,10 @@ class Guest:
 
     # -- its backup job -----------------------------------------------------------------------
 
-    def begin_backup(self, xml: str) -> None:
+    def begin_backup(self, xml: str, seconds: float | None = None) -> None:
         """Begin a backup job whose scratch files exist; when this returns, its instant is over."""
         flags = libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL
-        self._call("backupBegin", lambda dom: dom.backupBegin(xml, None, flags))
+        self._call("backupBegin", lambda dom: dom.backupBegin(xml, None, flags), seconds)
 
     def backup_socket(self) -> str | None:
         """Where the backup job that runs is exported; ``None`` if none runs, "" if not on a

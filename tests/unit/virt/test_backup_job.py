@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A backup job ends in every outcome, and before its scratch file can hurt the guest."""
 
+import contextlib
 import os
 import threading
 
@@ -48,7 +49,8 @@ class BackupGuest(doubles.FakeGuest):
         self.told_to_end = False
         self.begun_xml = ""
 
-    def begin_backup(self, xml):
+    def begin_backup(self, xml, seconds=None):
+        self.begin_seconds = seconds
         self._enter("begin_backup")
         self._need_active("backupBegin")
         self.begun_xml = xml
@@ -79,8 +81,20 @@ def notes():
 
 
 @pytest.fixture
-def running(guest, notes):
-    return backup_job.running(guest, DOMAIN, DOMAIN.disk("vda"), EXPORT, "/scratch", notes.append)
+def job(guest, notes):
+    xml = backup_job.job_xml(DOMAIN, DOMAIN.disk("vda"), EXPORT, "/scratch")
+    return backup_job.Job(guest, xml, SOCKET, notes.append)
+
+
+@pytest.fixture
+def running(job):
+    @contextlib.contextmanager
+    def run():
+        with job:
+            job.begin()
+            yield
+
+    return run()
 
 
 def test_xml_leaves_the_other_disks_out():
@@ -133,6 +147,27 @@ def test_a_neighbour_of_our_directory_is_not_our_own(guest):
 
 
 class TestRunning:
+    def test_was_never_begun(self, guest, job, notes):
+        with job:
+            pass
+        assert guest.calls == []
+        assert notes == []
+
+    def test_begins_within_a_bound(self, guest, job):
+        with job:
+            job.begin(7)
+        assert guest.begin_seconds == 7
+
+    def test_is_still_there_when_it_could_not_begin_in_time(self, guest, job):
+        """Whoever has frozen the guest thaws it first."""
+        guest.before["begin_backup"] = lambda: setattr(guest, "socket", SOCKET)
+        guest.errors["begin_backup"] = exception.WaitTimeout(what="backupBegin", seconds=1)
+        with job:
+            with pytest.raises(exception.WaitTimeout):
+                job.begin(1)
+            assert guest.socket == SOCKET
+        assert guest.socket is None
+
     def test_from_begin_to_end(self, guest, running, notes):
         with running:
             assert guest.socket == SOCKET

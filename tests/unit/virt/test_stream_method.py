@@ -115,7 +115,9 @@ def test_path_of_a_socket_has_a_limit(conf, request_, sockets, length, fits):
             assert len(os.path.join(made, "nbd")) == length
     else:
         with (
-            pytest.raises(exception.BackupJobFailed, match="snapshot_socket_directory to a short"),
+            pytest.raises(
+                exception.SocketDirectoryUnusable, match="snapshot_socket_directory to a short"
+            ),
             socket_directory(conf, request_),
         ):
             pytest.fail("it is too long")
@@ -126,7 +128,8 @@ def test_there_is_no_such_place(conf, request_, tmp_path):
     conf.set_override("snapshot_socket_directory", str(tmp_path / "missing"), "libvirt")
     with (
         pytest.raises(
-            exception.BackupJobFailed, match=r"see \[libvirt\] snapshot_socket_directory"
+            exception.SocketDirectoryUnusable,
+            match=r"missing.*snapshot_socket_directory",
         ),
         socket_directory(conf, request_),
     ):

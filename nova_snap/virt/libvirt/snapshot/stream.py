@@ -85,7 +85,7 @@ class Stream:
         self, request: Request, scratch: str, export: Export, client: nbd.Client
     ) -> ScratchGuard:
         def stop() -> None:
-            # In this order: see backup_job.running.
+            # In this order: see backup_job.Job.
             client.close()
             backup_job.end(request.guest, export.socket)
 
@@ -100,17 +100,22 @@ class Stream:
         :returns: whether the guest's file systems were frozen at that moment.
         """
         note = request.workdir.note
-        job = backup_job.running(
-            request.guest, request.domain, request.disk, export, scratch,
-            lambda socket: note(backup_socket=socket),
-        )  # fmt: skip
+        job = stack.enter_context(
+            backup_job.Job(
+                request.guest,
+                backup_job.job_xml(request.domain, request.disk, export, scratch),
+                export.socket,
+                lambda socket: note(backup_socket=socket),
+            )
+        )
         if not request.quiesce:
-            stack.enter_context(job)
+            job.begin()
             return False
         with self._quiescer.frozen(
             request.guest, request.quiesce_required, lambda frozen: note(frozen=frozen)
         ) as quiesced:
-            stack.enter_context(job)
+            # No other step may hold the guest's writes up for as long as libvirt's calls may take.
+            job.begin(self._conf.libvirt.agent_timeout)
         return quiesced
 
 
@@ -156,17 +161,14 @@ def _scratch_error(guard: ScratchGuard) -> Iterator[None]:
 def socket_directory(conf: cfg.ConfigOpts, request: Request) -> Iterator[str]:
     """A directory that the hypervisor can make a socket in, and that only it and root can enter.
 
-    :raises nova_snap.exception.BackupJobFailed: if it cannot be made, or if its path is too long
-        for a socket.
+    :raises nova_snap.exception.SocketDirectoryUnusable: if it cannot be made, or if its path is too
+        long for a socket.
     """
     parent = conf.libvirt.snapshot_socket_directory or request.workdir.path
     directory = os.path.join(parent, f"s{secrets.token_hex(4)}")
     if len(os.fsencode(os.path.join(directory, "nbd"))) > _MAX_SOCKET_PATH:
-        reason = (
-            f"the path of a socket in {directory} is longer than {_MAX_SOCKET_PATH} bytes; "
-            "set [libvirt] snapshot_socket_directory to a short one"
-        )
-        raise exception.BackupJobFailed(domain=request.guest.name, reason=reason)
+        reason = f"the path of a socket in it is longer than {_MAX_SOCKET_PATH} bytes"
+        raise exception.SocketDirectoryUnusable(path=directory, reason=reason)
     # It need not lie where everything else is found that a dead process leaves.
     request.workdir.note(socket_directory=directory)
     try:
@@ -184,7 +186,4 @@ def _make_private(directory: str, guest: Guest) -> None:
         if owner is not None and os.geteuid() == 0:
             os.chown(directory, *owner)
     except OSError as exc:
-        reason = (
-            f"there is no place for its socket ({exc}); see [libvirt] snapshot_socket_directory"
-        )
-        raise exception.BackupJobFailed(domain=guest.name, reason=reason) from exc
+        raise exception.SocketDirectoryUnusable(path=directory, reason=str(exc)) from exc
