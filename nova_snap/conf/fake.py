@@ -16,6 +16,22 @@ OPTS = [
 Seconds that each phase of a snapshot takes. Set it to make a load run look like a real host.
 """,
     ),
+    cfg.FloatOpt(
+        "spawn_delay",
+        default=0.0,
+        min=0.0,
+        help="""
+Seconds that making an instance takes.
+""",
+    ),
+    cfg.FloatOpt(
+        "action_delay",
+        default=0.0,
+        min=0.0,
+        help="""
+Seconds that each other action on an instance takes: start, stop, reboot, pause, delete and so on.
+""",
+    ),
     cfg.IntOpt(
         "snapshot_size",
         default=65536,
@@ -26,9 +42,14 @@ Bytes of image data that a snapshot uploads.
     ),
     cfg.StrOpt(
         "fail_in",
-        choices=["image_snapshot", "image_pending_upload", "image_uploading"],
+        choices=[
+            *("image_snapshot", "image_pending_upload", "image_uploading"),
+            *("spawn", "destroy", "power_on", "power_off", "reboot", "pause", "unpause"),
+            *("suspend", "resume", "get_console_output"),
+        ],
         help="""
-The phase in which every snapshot fails. Set it to see what a failure looks like.
+What always fails: a phase of every snapshot, or an action on every instance. Set it to see what a
+failure looks like.
 """,
     ),
 ]

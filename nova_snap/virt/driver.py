@@ -11,40 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from nova_snap import context as nova_context
-
-
-class InstanceLike(Protocol):
-    """What a driver reads of an instance. It never writes to one."""
-
-    @property
-    def uuid(self) -> str: ...
-
-    @property
-    def name(self) -> str:
-        """The domain's name."""
-
-    @property
-    def project_id(self) -> str: ...
-
-    @property
-    def user_id(self) -> str: ...
-
-    @property
-    def image_ref(self) -> str | None: ...
-
-    @property
-    def kernel_id(self) -> str | None: ...
-
-    @property
-    def ramdisk_id(self) -> str | None: ...
-
-    @property
-    def os_type(self) -> str | None: ...
-
-    @property
-    def image_properties(self) -> Mapping[str, str]:
-        """Properties of the image that the instance was made from, such as
-        ``hw_qemu_guest_agent``, without Nova's ``image_`` prefix."""
+from nova_snap.virt.lifecycle import HostResources as HostResources
+from nova_snap.virt.lifecycle import ImageDownloader as ImageDownloader
+from nova_snap.virt.lifecycle import InstanceLike as InstanceLike
+from nova_snap.virt.lifecycle import LifecycleDriver
+from nova_snap.virt.lifecycle import SpawnRequest as SpawnRequest
 
 
 class ImageData(Protocol):
@@ -58,7 +29,7 @@ class ImageData(Protocol):
 
 
 class ImageUploader(Protocol):
-    """The image service, as a driver uses it."""
+    """The image service, as a snapshot uses it."""
 
     def get(self, context: nova_context.RequestContext, image_id: str) -> Mapping[str, Any]:
         """:raises nova_snap.exception.ImageNotFound:"""
@@ -70,14 +41,21 @@ class ImageUploader(Protocol):
         metadata: Mapping[str, Any],
         data: ImageData | None = None,
         size: int | None = None,
+        on_cancel: Callable[[Callable[[], None]], None] | None = None,
     ) -> Mapping[str, Any]:
         """Set properties and, with ``data``, send the content: ``size`` bytes from the start.
 
         ``data`` must be seekable: a broken upload starts again from byte 0.
 
+        :param on_cancel: such as :meth:`SnapshotMonitor.on_cancel`: what it is handed ends the
+            sending at once.
         :raises nova_snap.exception.ImageNotFound: if the image was deleted meanwhile.
         :raises nova_snap.exception.ImageServiceError: if it does not end well.
         """
+
+
+class ImageService(ImageUploader, ImageDownloader, Protocol):
+    """The image service, as a driver uses it for snapshots and for new instances."""
 
 
 class UpdateTaskState(Protocol):
@@ -204,8 +182,12 @@ class AdoptedDomain:
     image_properties: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-class ComputeDriver(abc.ABC):
-    """A hypervisor."""
+class ComputeDriver(LifecycleDriver):
+    """A hypervisor.
+
+    What makes, ends and switches its instances is in
+    :class:`nova_snap.virt.lifecycle.LifecycleDriver`.
+    """
 
     @abc.abstractmethod
     def init_host(self) -> None:

@@ -9,7 +9,7 @@ import hashlib
 import io
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from oslo_config import cfg
 from oslo_log import log as logging
@@ -42,17 +42,31 @@ def snapshot_data(instance_uuid: str, size: int) -> bytes:
 class FakeDriver(driver.ComputeDriver):
     """Every instance runs here, whether :meth:`add_domain` was told of it or not."""
 
-    def __init__(self, conf: cfg.ConfigOpts, image_api: driver.ImageUploader) -> None:
+    def __init__(self, conf: cfg.ConfigOpts, image_api: driver.ImageService) -> None:
         self._conf = conf
         self._image_api = image_api
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._domains: dict[str, driver.AdoptedDomain] = {}
+        self._states: dict[str, int] = {}
+        self._destroyed: set[str] = set()
+        self._callbacks: list[Callable[[str, int], None]] = []
 
     def add_domain(self, domain: driver.AdoptedDomain) -> None:
         """Let :meth:`list_domains` and :meth:`describe_domain` know of a domain."""
         with self._lock:
             self._domains[domain.name] = domain
+
+    def change_power_state(self, instance_uuid: str, state: int) -> None:
+        """Have a guest change its state by itself, and tell whoever wants to know.
+
+        :param state: a number of :mod:`nova_snap.compute.power_state`.
+        """
+        with self._lock:
+            self._states[instance_uuid] = state
+            callbacks = list(self._callbacks)
+        for callback in callbacks:
+            callback(instance_uuid, state)
 
     def init_host(self) -> None:
         self._closed.clear()
@@ -63,8 +77,11 @@ class FakeDriver(driver.ComputeDriver):
 
     def get_info(self, instance: driver.InstanceLike) -> driver.InstanceInfo:
         with self._lock:
+            if instance.uuid in self._destroyed:
+                raise exception.DomainNotFound(domain=instance.name)
             domain = self._domains.get(instance.name)
-        return driver.InstanceInfo(state=domain.state if domain else power_state.RUNNING)
+            unchanged = domain.state if domain else power_state.RUNNING
+            return driver.InstanceInfo(state=self._states.get(instance.uuid, unchanged))
 
     def snapshot(
         self,
@@ -119,6 +136,104 @@ class FakeDriver(driver.ComputeDriver):
                 return self._domains[name]
             except KeyError:
                 raise exception.DomainNotFound(domain=name) from None
+
+    # -- the life of an instance -----------------------------------------------------------
+
+    def spawn(
+        self,
+        context: nova_context.RequestContext,
+        instance: driver.InstanceLike,
+        request: driver.SpawnRequest,
+        check: Callable[[], None],
+    ) -> None:
+        check()
+        try:
+            self._image_api.get(context, request.image_id)
+        except exception.NovaSnapError as exc:
+            raise self._spawn_failure(instance, str(exc)) from exc
+        if self._closed.wait(self._conf.fake.spawn_delay):
+            raise self._spawn_failure(instance, "the driver was closed")
+        check()
+        if self._conf.fake.fail_in == "spawn":
+            raise self._spawn_failure(instance, "[fake] fail_in is spawn")
+        with self._lock:
+            self._destroyed.discard(instance.uuid)
+            self._states[instance.uuid] = power_state.RUNNING
+
+    def destroy(self, instance: driver.InstanceLike) -> None:
+        self._act(instance, "destroy")
+        with self._lock:
+            self._domains.pop(instance.name, None)
+            self._states.pop(instance.uuid, None)
+            self._destroyed.add(instance.uuid)
+
+    def power_on(self, instance: driver.InstanceLike) -> None:
+        self._switch(instance, "power_on", power_state.RUNNING)
+
+    def power_off(self, instance: driver.InstanceLike, timeout: float) -> None:  # noqa: ARG002
+        self._switch(instance, "power_off", power_state.SHUTDOWN)
+
+    def reboot(
+        self,
+        instance: driver.InstanceLike,
+        hard: bool,  # noqa: ARG002
+        timeout: float,  # noqa: ARG002
+    ) -> None:
+        self._switch(instance, "reboot", power_state.RUNNING)
+
+    def pause(self, instance: driver.InstanceLike) -> None:
+        self._switch(instance, "pause", power_state.PAUSED)
+
+    def unpause(self, instance: driver.InstanceLike) -> None:
+        self._switch(instance, "unpause", power_state.RUNNING)
+
+    def suspend(self, instance: driver.InstanceLike) -> None:
+        self._switch(instance, "suspend", power_state.SHUTDOWN)
+
+    def resume(self, instance: driver.InstanceLike) -> None:
+        self._switch(instance, "resume", power_state.RUNNING)
+
+    def get_console_output(self, instance: driver.InstanceLike) -> bytes:
+        self._act(instance, "get_console_output")
+        self.get_info(instance)
+        return f"console of {instance.uuid}\n".encode()
+
+    def on_lifecycle_event(self, callback: Callable[[str, int], None]) -> None:
+        """See the base class. Only :meth:`change_power_state` calls it, in its own thread."""
+        with self._lock:
+            self._callbacks.append(callback)
+
+    def host_resources(self) -> driver.HostResources:
+        """See the base class. It is always the same host, without any guest."""
+        return driver.HostResources(
+            hostname=self._conf.host,
+            hypervisor_type="fake",
+            hypervisor_version=1_000_000,
+            vcpus=1000,
+            vcpus_used=0,
+            memory_mb=8_000_000,
+            memory_mb_used=0,
+            local_gb=600_000,
+            local_gb_used=0,
+            disk_available_gb=600_000,
+            running_vms=0,
+            cpu_info={"arch": "x86_64", "model": "fake", "vendor": "fake", "topology": {}},
+            uptime="00:00:00 up 0 days,  0:00,  load average: 0.00, 0.00, 0.00",
+        )
+
+    def _switch(self, instance: driver.InstanceLike, action: str, state: int) -> None:
+        self._act(instance, action)
+        self.get_info(instance)
+        with self._lock:
+            self._states[instance.uuid] = state
+
+    def _act(self, instance: driver.InstanceLike, action: str) -> None:
+        closed = self._closed.wait(self._conf.fake.action_delay)
+        if closed or self._conf.fake.fail_in == action:
+            raise exception.FakeFailure(action=action, instance_uuid=instance.uuid)
+
+    def _spawn_failure(self, instance: driver.InstanceLike, reason: str) -> exception.SpawnFailed:
+        return exception.SpawnFailed(instance_uuid=instance.uuid, phase="start", reason=reason)
 
     def _phase(self, instance: driver.InstanceLike, image_id: str, phase: str) -> None:
         if self._closed.wait(self._conf.fake.snapshot_delay):

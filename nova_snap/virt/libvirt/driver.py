@@ -18,6 +18,7 @@ from nova_snap.virt.libvirt import (
     adoption,
     domain_xml,
     imagebackend,
+    lifecycle,
     qemu_img,
     quiesce,
     snapshot_metadata,
@@ -69,7 +70,7 @@ class _Progress:
         self.phase = task_states.IMAGE_UPLOADING
 
 
-class LibvirtDriver(driver.ComputeDriver):
+class LibvirtDriver(lifecycle.LibvirtLifecycle):
     """The guests of one libvirt."""
 
     def __init__(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shipped driver that has no hypervisor keeps to the contract."""
 
+import dataclasses
 import threading
 
 import pytest
@@ -107,3 +108,108 @@ def test_nothing_to_clean_up(scene):
     scene.driver.clean_up_after_restart(INSTANCE)
     scene.driver.close()
     scene.driver.close()
+
+
+REQUEST = driver.SpawnRequest("image", {}, 1, 512, 1, "none", "server", "m1.tiny")
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.fixture
+def life(scene, conf, context):
+    scene.request = dataclasses.replace(REQUEST, image_id=scene.image_id)
+    scene.spawn = lambda check=lambda: None: scene.driver.spawn(
+        context, INSTANCE, scene.request, check
+    )
+    scene.state = lambda: scene.driver.get_info(INSTANCE).state
+    return scene
+
+
+def test_life(life):
+    life.spawn()
+    steps = [
+        (lambda: life.driver.pause(INSTANCE), power_state.PAUSED),
+        (lambda: life.driver.unpause(INSTANCE), power_state.RUNNING),
+        (lambda: life.driver.suspend(INSTANCE), power_state.SHUTDOWN),
+        (lambda: life.driver.resume(INSTANCE), power_state.RUNNING),
+        (lambda: life.driver.power_off(INSTANCE, 60), power_state.SHUTDOWN),
+        (lambda: life.driver.power_on(INSTANCE), power_state.RUNNING),
+        (lambda: life.driver.reboot(INSTANCE, True, 0), power_state.RUNNING),
+    ]
+    for step, state in steps:
+        step()
+        assert life.state() == state
+    assert INSTANCE.uuid in life.driver.get_console_output(INSTANCE).decode()
+    life.driver.destroy(INSTANCE)
+    life.driver.destroy(INSTANCE)
+    with pytest.raises(exception.DomainNotFound):
+        life.state()
+    with pytest.raises(exception.DomainNotFound):
+        life.driver.power_on(INSTANCE)
+
+
+def test_an_instance_that_is_not_wanted_any_more_is_not_made(life):
+    def check():
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        life.spawn(check)
+
+
+def test_an_instance_without_its_image_is_not_made(life):
+    life.images.records.clear()
+    with pytest.raises(exception.SpawnFailed) as caught:
+        life.spawn()
+    assert isinstance(caught.value.__cause__, exception.ImageNotFound)
+
+
+ACTIONS = {
+    "destroy": lambda made: made.destroy(INSTANCE),
+    "power_on": lambda made: made.power_on(INSTANCE),
+    "power_off": lambda made: made.power_off(INSTANCE, 0),
+    "reboot": lambda made: made.reboot(INSTANCE, False, 0),
+    "pause": lambda made: made.pause(INSTANCE),
+    "unpause": lambda made: made.unpause(INSTANCE),
+    "suspend": lambda made: made.suspend(INSTANCE),
+    "resume": lambda made: made.resume(INSTANCE),
+    "get_console_output": lambda made: made.get_console_output(INSTANCE),
+}
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_an_action_fails_on_demand_and_changes_nothing(life, conf, action):
+    life.spawn()
+    conf.set_override("fail_in", action, "fake")
+    with pytest.raises(exception.FakeFailure, match=action):
+        ACTIONS[action](life.driver)
+    assert life.state() == power_state.RUNNING
+
+
+def test_spawn_fails_on_demand(life, conf):
+    conf.set_override("fail_in", "spawn", "fake")
+    with pytest.raises(exception.SpawnFailed, match="fail_in is spawn"):
+        life.spawn()
+
+
+@pytest.mark.parametrize("option", ["spawn_delay", "action_delay"])
+def test_delays_end_when_the_driver_is_closed(life, conf, option):
+    conf.set_override(option, 600.0, "fake")
+    threading.Timer(0.05, life.driver.close).start()
+    with pytest.raises((exception.SpawnFailed, exception.FakeFailure)):
+        life.spawn() if option == "spawn_delay" else life.driver.pause(INSTANCE)
+
+
+def test_events(life):
+    seen = []
+    life.driver.on_lifecycle_event(lambda uuid, state: seen.append((uuid, state)))
+    life.driver.change_power_state(INSTANCE.uuid, power_state.CRASHED)
+    assert seen == [(INSTANCE.uuid, power_state.CRASHED)]
+    assert life.state() == power_state.CRASHED
+
+
+def test_host_resources(life, conf):
+    conf.set_override("host", "compute-7")
+    found = life.driver.host_resources()
+    assert (found.hostname, found.hypervisor_type, found.running_vms) == ("compute-7", "fake", 0)
