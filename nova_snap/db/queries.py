@@ -40,6 +40,7 @@ class InstanceFilters:
     task_states: Sequence[str | None] | None = None
     changes_since: datetime.datetime | None = None
     deleted: bool = False
+    cleanup_pending: bool | None = None
 
 
 # -- instances -------------------------------------------------------------------------------
@@ -93,7 +94,7 @@ def instance_report_progress(
     )
 
 
-def instance_soft_delete(session: orm.Session, uuid: str) -> bool:
+def instance_soft_delete(session: orm.Session, uuid: str, cleanup_pending: bool = False) -> bool:
     """Hide the instance; its row stays for its actions and faults."""
     now = timeutils.utcnow()
     statement = (
@@ -105,9 +106,19 @@ def instance_soft_delete(session: orm.Session, uuid: str) -> bool:
             terminated_at=now,
             vm_state="deleted",
             task_state=None,
+            cleanup_pending=cleanup_pending,
         )
     )
     return bool(session.execute(statement).rowcount)  # type: ignore[attr-defined]
+
+
+def instance_cleaned_up(session: orm.Session, uuid: str) -> None:
+    """Nothing is left of a deleted instance on its host."""
+    session.execute(
+        sa.update(models.Instance)
+        .where(models.Instance.uuid == uuid, models.Instance.deleted != 0)
+        .values(cleanup_pending=False)
+    )
 
 
 def instance_list(
@@ -175,6 +186,8 @@ def _conditions(filters: InstanceFilters) -> list[sa.ColumnElement[bool]]:
         value = getattr(filters, name)
         if value is not None:
             found.append(getattr(table, name) == value)
+    if filters.cleanup_pending is not None:
+        found.append(table.cleanup_pending == filters.cleanup_pending)
     if filters.vm_states is not None:
         found.append(table.vm_state.in_(filters.vm_states))
     if filters.task_states is not None:
@@ -234,60 +247,6 @@ def bdms_of(
         .order_by(models.BlockDeviceMapping.id)
     )
     return [(row[0], row[1]) for row in session.execute(query)]
-
-
-def action_get(
-    session: orm.Session, instance_uuid: str, request_id: str
-) -> models.InstanceAction | None:
-    """The newest action of that request."""
-    query = (
-        sa.select(models.InstanceAction)
-        .where(
-            models.InstanceAction.instance_uuid == instance_uuid,
-            models.InstanceAction.request_id == request_id,
-        )
-        .order_by(models.InstanceAction.id.desc())
-        .limit(1)
-    )
-    return session.scalars(query).first()
-
-
-def actions_of(session: orm.Session, instance_uuid: str) -> Sequence[models.InstanceAction]:
-    """Every action of the instance, newest first."""
-    query = (
-        sa.select(models.InstanceAction)
-        .where(models.InstanceAction.instance_uuid == instance_uuid)
-        .order_by(models.InstanceAction.id.desc())
-    )
-    return session.scalars(query).all()
-
-
-def action_update(session: orm.Session, action_id: int, values: Mapping[str, Any]) -> None:
-    """Set columns of an action."""
-    session.execute(
-        sa.update(models.InstanceAction)
-        .where(models.InstanceAction.id == action_id)
-        .values(**values)
-    )
-
-
-def events_of(session: orm.Session, action_id: int) -> Sequence[models.InstanceActionEvent]:
-    """The events of an action, newest first."""
-    query = (
-        sa.select(models.InstanceActionEvent)
-        .where(models.InstanceActionEvent.action_id == action_id)
-        .order_by(models.InstanceActionEvent.id.desc())
-    )
-    return session.scalars(query).all()
-
-
-def event_update(session: orm.Session, event_id: int, values: Mapping[str, Any]) -> None:
-    """Set columns of an event."""
-    session.execute(
-        sa.update(models.InstanceActionEvent)
-        .where(models.InstanceActionEvent.id == event_id)
-        .values(**values)
-    )
 
 
 def latest_faults(session: orm.Session, uuids: Sequence[str]) -> Sequence[models.InstanceFault]:

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 from oslo_utils import timeutils
 
+from nova_snap import exception
 from nova_snap.context import RequestContext
-from nova_snap.db import models, queries
+from nova_snap.db import action_queries, models
 
 CREATE_IMAGE = "createImage"
 CREATE_BACKUP = "createBackup"
@@ -39,6 +40,7 @@ class InstanceAction:
     start_time: datetime.datetime
     finish_time: datetime.datetime | None
     message: str | None
+    updated_at: datetime.datetime | None
 
     @classmethod
     def start(cls, context: RequestContext, instance_uuid: str, action: str) -> InstanceAction:
@@ -51,6 +53,7 @@ class InstanceAction:
                 user_id=context.user_id,
                 project_id=context.project_id,
                 start_time=context.timestamp,
+                updated_at=context.timestamp,
             )
             session.add(row)
             session.flush()
@@ -62,16 +65,42 @@ class InstanceAction:
     ) -> InstanceAction | None:
         """The action of that request; ``None`` if it asked for nothing."""
         with context.db.reader() as session:
-            row = queries.action_get(session, instance_uuid, request_id)
+            row = action_queries.action_get(session, instance_uuid, request_id)
             return None if row is None else cls._from_row(row)
 
     @classmethod
     def get_by_instance_uuid(
-        cls, context: RequestContext, instance_uuid: str
+        cls,
+        context: RequestContext,
+        instance_uuid: str,
+        *,
+        limit: int | None = None,
+        marker: str | None = None,
+        changes_since: datetime.datetime | None = None,
+        changes_before: datetime.datetime | None = None,
     ) -> list[InstanceAction]:
-        """Every action, newest first."""
+        """The actions of an instance, which may be a deleted one; newest first.
+
+        :param marker: request id of the last action of the page before.
+        :param changes_since: only those that changed then or later; UTC, naive.
+        :param changes_before: only those that changed then or earlier.
+        :raises nova_snap.exception.MarkerNotFound: if no action has that request id.
+        """
         with context.db.reader() as session:
-            return [cls._from_row(row) for row in queries.actions_of(session, instance_uuid)]
+            last = None
+            if marker is not None:
+                last = action_queries.action_get(session, instance_uuid, marker)
+                if last is None:
+                    raise exception.MarkerNotFound(marker=marker)
+            rows = action_queries.actions_of(
+                session,
+                instance_uuid,
+                limit=limit,
+                marker=last,
+                changes_since=changes_since,
+                changes_before=changes_before,
+            )
+            return [cls._from_row(row) for row in rows]
 
     def finish(self, context: RequestContext, error: str | None = None) -> None:
         """Record that it ended; ``error`` says why it failed."""
@@ -80,12 +109,12 @@ class InstanceAction:
             "message": None if error is None else error[:_MESSAGE_LENGTH],
         }
         with context.db.writer() as session:
-            queries.action_update(session, self.id, values)
+            action_queries.action_update(session, self.id, values)
 
     def events(self, context: RequestContext) -> list[InstanceActionEvent]:
         """Its steps, newest first."""
         with context.db.reader() as session:
-            rows = queries.events_of(session, self.id)
+            rows = action_queries.events_of(session, self.id)
             return [InstanceActionEvent._from_row(row) for row in rows]
 
     @classmethod
@@ -103,6 +132,7 @@ class InstanceActionEvent:
     """
 
     id: int
+    action_id: int
     event: str
     host: str | None
     start_time: datetime.datetime
@@ -125,6 +155,7 @@ class InstanceActionEvent:
                 action_id=action.id, event=event, host=host, start_time=timeutils.utcnow()
             )
             session.add(row)
+            action_queries.action_touch(session, action.id)
             session.flush()
             step = cls._from_row(row)
         try:
@@ -138,10 +169,28 @@ class InstanceActionEvent:
         """Record that it ended in an error, for a process that did not live to do so."""
         self._finish(context, ERROR, reason, None)
 
+    @classmethod
+    def fail_unfinished(cls, context: RequestContext, host: str, reason: str) -> int:
+        """End every step that ``host`` has begun and not ended, and the actions they belong to,
+        for a process that did not live to do so.
+
+        :returns: how many there were.
+        """
+        with context.db.reader() as session:
+            found = [
+                (cls._from_row(event), InstanceAction._from_row(action))
+                for event, action in action_queries.unfinished_events_of(session, host)
+            ]
+        for event, action in found:
+            event.fail(context, reason)
+            if action.finish_time is None:
+                action.finish(context, reason)
+        return len(found)
+
     def note(self, context: RequestContext, details: str) -> None:
         """Record how far the step is."""
         with context.db.writer() as session:
-            queries.event_update(session, self.id, {"details": details})
+            action_queries.event_update(session, self.id, {"details": details})
 
     def _finish(
         self, context: RequestContext, result: str, details: str | None, trace: str | None
@@ -153,7 +202,8 @@ class InstanceActionEvent:
             "traceback": trace,
         }
         with context.db.writer() as session:
-            queries.event_update(session, self.id, values)
+            action_queries.event_update(session, self.id, values)
+            action_queries.action_touch(session, self.action_id)
 
     @classmethod
     def _from_row(cls, row: models.InstanceActionEvent) -> InstanceActionEvent:
