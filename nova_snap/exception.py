@@ -9,17 +9,23 @@ A class carries its data as attributes and formats its own message; none knows H
     +-- NotFound
     |   +-- InstanceNotFound, ImageNotFound, DomainNotFound, DiskNotFound, MarkerNotFound
     |   +-- ServiceNotFound, HostBinaryNotFound, ComputeHostNotFound
+    |   +-- FlavorNotFound, MetadataItemNotFound, ConsoleNotAvailable
     +-- Conflict
     |   +-- InstanceInvalidState, UnexpectedTaskState, InstanceNotReady, AlreadyAdopted
+    |   +-- FlavorExists, FlavorIdExists
     +-- Invalid
     |   +-- InvalidTransition, InvalidImageProperty, InvalidFilter, InvalidInstancePrimitive,
     |   |   InvalidDomain, ImageUnacceptable
     |   +-- VolumeBackedUnsupported
+    |   +-- RequestedImageNotFound, ImageNotActive, FlavorMemoryTooSmall,
+    |   |   FlavorDiskSmallerThanImage, FlavorDiskSmallerThanMinDisk
     +-- Forbidden
-    |   +-- MetadataLimitExceeded, ImageForbidden
+    |   +-- MetadataLimitExceeded, ServerMetadataLimitExceeded, ImageForbidden, QuotaExceeded
     +-- ImageServiceError
     |   +-- ImageServiceUnavailable, ImageRejected, ImageTooLarge, ImageConflict, ImageCorrupt
-    +-- MessagingUnavailable
+    +-- IdentityError
+    |   +-- IdentityServiceUnavailable, IdentityMisconfigured, NoCredentials, EndpointNotFound
+    +-- MessagingUnavailable, NoValidHost, LifecycleInterrupted, LifecycleTimeout
     +-- HypervisorError
     |   +-- HypervisorUnavailable, LibvirtOperationFailed, WaitTimeout,
     |   |   AgentError, AgentUnresponsive, QuiesceUnsupported, QemuImgFailed, QemuNbdFailed,
@@ -82,6 +88,24 @@ class DiskNotFound(NotFound):
 class MarkerNotFound(NotFound):
     marker: str
     msg = "Marker {self.marker} could not be found."
+
+
+class FlavorNotFound(NotFound):
+    flavor_id: str
+    msg = "Flavor {self.flavor_id} could not be found."
+
+
+class MetadataItemNotFound(NotFound):
+    instance_uuid: str
+    key: str
+    msg = "Metadata item was not found"
+
+
+class ConsoleNotAvailable(NotFound):
+    instance_uuid: str
+    reason: str
+    msg = "The console of instance {self.instance_uuid} is not available: {self.reason}"
+    user_msg = "Guest does not have a console available."
 
 
 class ServiceNotFound(NotFound):
@@ -147,6 +171,16 @@ class AlreadyAdopted(Conflict):
     msg = "Instance {self.instance_uuid} is already adopted on host {self.host}."
 
 
+class FlavorExists(Conflict):
+    name: str
+    msg = "Flavor with name {self.name} already exists."
+
+
+class FlavorIdExists(Conflict):
+    flavor_id: str
+    msg = "Flavor with ID {self.flavor_id} already exists."
+
+
 # -- input that makes no sense ---------------------------------------------------------------
 
 
@@ -199,6 +233,51 @@ class VolumeBackedUnsupported(Invalid):
     )
 
 
+class RequestedImageNotFound(Invalid):
+    """The image that a server is to be made from is not there."""
+
+    image_id: str
+    msg = "Can not find requested image {self.image_id}"
+
+
+class ImageNotActive(Invalid):
+    image_id: str
+    msg = "Image {self.image_id} is not active."
+
+
+class FlavorMemoryTooSmall(Invalid):
+    """:ivar memory_mb: of the flavor. :ivar min_ram: of the image, in MiB."""
+
+    memory_mb: int
+    min_ram: int
+    msg = (
+        "Flavor's memory is too small for requested image: the flavor has {self.memory_mb} MiB, "
+        "the image asks for {self.min_ram} MiB."
+    )
+
+
+class FlavorDiskSmallerThanImage(Invalid):
+    """Both in bytes."""
+
+    flavor_size: int
+    image_size: int
+    msg = (
+        "Flavor's disk is too small for requested image. Flavor disk is {self.flavor_size} bytes, "
+        "image is {self.image_size} bytes."
+    )
+
+
+class FlavorDiskSmallerThanMinDisk(Invalid):
+    """Both in bytes."""
+
+    flavor_size: int
+    image_min_disk: int
+    msg = (
+        "Flavor's disk is smaller than the minimum size specified in image metadata. Flavor disk "
+        "is {self.flavor_size} bytes, minimum size is {self.image_min_disk} bytes."
+    )
+
+
 # -- limits and permissions ------------------------------------------------------------------
 
 
@@ -211,6 +290,24 @@ class MetadataLimitExceeded(Forbidden):
     given: int
     msg = (
         "Image metadata limit exceeded: {self.given} items were given, {self.allowed} are allowed."
+    )
+
+
+class ServerMetadataLimitExceeded(Forbidden):
+    allowed: int
+    msg = "Maximum number of metadata items exceeds {self.allowed}"
+
+
+class QuotaExceeded(Forbidden):
+    """:ivar overs: names of the resources; the other values are in the same order."""
+
+    overs: str
+    requested: str
+    used: str
+    allowed: str
+    msg = (
+        "Quota exceeded for {self.overs}: Requested {self.requested}, but already used "
+        "{self.used} of {self.allowed} {self.overs}"
     )
 
 
@@ -257,6 +354,50 @@ class ImageCorrupt(ImageServiceError):
     msg = "The data of image {self.image_id} are not what its record says: {self.reason}"
 
 
+# -- the identity service, and being somebody to other services --------------------------------
+
+
+class IdentityError(NovaSnapError):
+    """nova_snap cannot say to another service who it is, or cannot find that service."""
+
+
+class IdentityServiceUnavailable(IdentityError):
+    reason: str
+    msg = "The identity service cannot be reached: {self.reason}"
+    user_msg = "The identity service cannot be reached; try again later."
+
+
+class IdentityMisconfigured(IdentityError):
+    group: str
+    reason: str
+    msg = "The identity service does not accept what [{self.group}] says: {self.reason}"
+    user_msg = "The service's own access to the cloud is not set up right."
+
+
+class NoCredentials(IdentityError):
+    msg = (
+        "The request carries no token, and [service_user] names nobody as whom the service could "
+        "ask instead."
+    )
+    user_msg = "The service's own access to the cloud is not set up right."
+
+
+class EndpointNotFound(IdentityError):
+    """:ivar interface: those that were looked for, the preferred one first."""
+
+    group: str
+    service_type: str
+    service_name: str | None
+    interface: Iterable[str]
+    region_name: str | None
+    msg = (
+        "The catalog has no endpoint for what [{self.group}] wants: service_type "
+        "{self.service_type}, service_name {self.service_name}, valid_interfaces "
+        "{self.interface}, region_name {self.region_name}"
+    )
+    user_msg = "The catalog has no endpoint of a service that is needed: {self.service_type}."
+
+
 # -- messages --------------------------------------------------------------------------------
 
 
@@ -265,6 +406,31 @@ class MessagingUnavailable(NovaSnapError):
     reason: str
     msg = "The request could not be sent to compute host {self.host}: {self.reason}"
     user_msg = "The compute host of the instance cannot be reached; try again later."
+
+
+# -- an instance's life ----------------------------------------------------------------------
+
+
+class NoValidHost(NovaSnapError):
+    reason: str
+    msg = "No valid host was found. {self.reason}"
+
+
+class LifecycleInterrupted(NovaSnapError):
+    """:ivar action: what the process did when it died."""
+
+    host: str
+    action: str
+    msg = "The compute service of host {self.host} was restarted during {self.action}."
+    user_msg = "The compute service was restarted during {self.action}."
+
+
+class LifecycleTimeout(NovaSnapError):
+    """:ivar seconds: how long was waited."""
+
+    action: str
+    seconds: float
+    msg = "The {self.action} did not end within {self.seconds:g} s."
 
 
 # -- the hypervisor --------------------------------------------------------------------------
