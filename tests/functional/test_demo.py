@@ -22,10 +22,10 @@ import pytest
 
 from tests.fixtures.cache import REPOSITORY
 from tests.fixtures.service_process import free_port
-from tools._demo import processes
-from tools._demo.errors import NoRoom
-from tools._demo.home import ROOTS, Home
-from tools._demo.screen import Row, Screen
+from tools._common import processes
+from tools._common.errors import NoRoom
+from tools._common.home import ROOTS, Home
+from tools._common.screen import Row, Screen
 
 SLEEP = "import time; time.sleep(300)"
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SLEEP
@@ -37,7 +37,8 @@ class Sandbox:
     """A repository with nothing in it but the demonstration, which can install nothing."""
 
     def __init__(self, repository: Path) -> None:
-        self.home = Home(repository)
+        self.home = Home("demo", repository)
+        shutil.copytree(REPOSITORY / "tools/_common", repository / "tools/_common")
         shutil.copytree(REPOSITORY / "tools/_demo", repository / "tools/_demo")
         shutil.copy(REPOSITORY / "tools/demo", repository / "tools")
         (repository / "tools/install-deps").write_text("#!/bin/sh\necho would install\nexit 3\n")
@@ -236,7 +237,7 @@ def _status(pid: int, field: str) -> str:
 
 
 def test_a_full_disk(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tools._demo.home.ROOM", 1 << 62)
+    monkeypatch.setattr("tools._common.home.ROOM", 1 << 62)
     with pytest.raises(NoRoom, match=r"a repository has \d+ MiB of free space; the demo needs"):
         sandbox.home.require_room()
 

@@ -127,4 +127,4 @@ def test_an_error_of_apt_is_shown(sandbox: Sandbox) -> None:
 def test_an_unknown_profile_is_refused(sandbox: Sandbox) -> None:
     done = sandbox.run("nonsense")
     assert (done.returncode, sandbox.calls) == (1, [])
-    assert "'nonsense'; known are demo and test" in done.stderr
+    assert "'nonsense'; known are demo, cloud and test" in done.stderr

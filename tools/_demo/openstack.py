@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tools._demo.errors import CommandRefused
+from tools._common.errors import CommandRefused
 
 CLOUD = "demo"
 CLIENT_SECONDS = 120

@@ -9,12 +9,12 @@ from pathlib import Path
 from tests.fixtures import disk_image
 from tests.fixtures.disk_image import RawView
 from tests.fixtures.lab_guest import Guest
-from tools._demo import snapshot
+from tools._common.home import Home
+from tools._common.ports import Ports
+from tools._common.screen import Row, Screen, mib
+from tools._demo import bare_upload, snapshot
 from tools._demo.errors import CheckFailed
-from tools._demo.home import Home
 from tools._demo.openstack import Client
-from tools._demo.ports import Ports
-from tools._demo.screen import Row, Screen, mib
 from tools._demo.snapshot import Snapshot
 from tools._demo.stage import SERVER, Stage
 
@@ -157,11 +157,16 @@ class Scenario:
                     f"{taken.name} is {taken.size} bytes long", f"{path.stat().st_size} came"
                 )
             step.result = mib(taken.size)
+        with self._screen.step("a bare upload of the same bytes") as bare:
+            seconds = bare_upload.measure(self.stage.glance.url, path, taken.image_format)
+            ratio = f"the snapshot took {taken.seconds / seconds:.1f} times as long"
+            bare.result = f"{seconds:.1f} s, {ratio}"
         with self._screen.step("qemu-img check") as check:
             found = disk_image.check(path, taken.image_format)
             if found:
                 raise CheckFailed(f"{taken.name} is a whole {taken.image_format} image", found)
             check.result = f"{taken.image_format}, no errors"
+        self._rows.append(Row("  a bare upload of it", ratio, seconds, taken.size))
         self._rows.append(
             Row("  downloaded", "qemu-img check: no errors", step.seconds, taken.size)
         )

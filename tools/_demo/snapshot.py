@@ -13,9 +13,10 @@ from pathlib import Path
 
 import requests
 
-from tools._demo.errors import CheckFailed, ServiceLost, SnapshotFailed, TookTooLong
+from tools._common.errors import TookTooLong
+from tools._common.screen import Screen, mib
+from tools._demo.errors import CheckFailed, ServiceLost, SnapshotFailed
 from tools._demo.openstack import Client
-from tools._demo.screen import Screen, mib
 from tools._demo.stage import PROJECT, SERVER, USER, Stage
 
 SNAPSHOT_SECONDS = 300

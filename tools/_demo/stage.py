@@ -19,10 +19,11 @@ from tests.fixtures.glance import Glance
 from tests.fixtures.lab_guest import READY, Guest
 from tests.fixtures.libvirt_lab import LibvirtLab
 from tests.fixtures.service_process import ServiceProcess
-from tools._demo.errors import CommandRefused, TookTooLong
-from tools._demo.home import Home
+from tools._common.errors import CommandRefused, TookTooLong
+from tools._common.home import Home
+from tools._common.ports import Ports
+from tools._demo.listeners import GLANCE, NOVA_SNAP
 from tools._demo.openstack import write_clouds
-from tools._demo.ports import Ports
 
 BIN = Path(sys.executable).parent
 USER = PROJECT = "demo"
@@ -42,7 +43,7 @@ CONFIG = """\
 state_path = {state_path}
 host = demo-host
 osapi_compute_listen = 127.0.0.1
-osapi_compute_listen_port = {ports.nova_snap}
+osapi_compute_listen_port = {port}
 graceful_shutdown_timeout = 5
 
 [libvirt]
@@ -59,9 +60,9 @@ class Stage:
 
     def __init__(self, home: Home, ports: Ports) -> None:
         self.home = home
-        self.url = f"http://127.0.0.1:{ports.nova_snap}"
+        self.url = f"http://127.0.0.1:{ports[NOVA_SNAP]}"
         self._ports = ports
-        self.glance = Glance(home.path / "glance", port=ports.glance)
+        self.glance = Glance(home.path / "glance", port=ports[GLANCE])
         self.lab = LibvirtLab(home.new_root())
         self.service = ServiceProcess(
             "nova-snap-all",
@@ -136,7 +137,7 @@ class Stage:
         self.home.config.write_text(
             CONFIG.format(
                 state_path=str(self.state_path).replace("$", "$$"),
-                ports=self._ports,
+                port=self._ports[NOVA_SNAP],
                 libvirt_uri=self.lab.uri,
                 glance_url=self.glance.url,
             )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What has to be made once: ``.venv``, Glance's virtualenv, the guest's disk."""
+"""What has to be made once: ``.venv``, virtualenvs of other services, the guest's disk."""
 
 from __future__ import annotations
 
@@ -7,34 +7,31 @@ import concurrent.futures
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 
-from tests.fixtures import cache, glance_venv
+from tests.fixtures import cache
 from tests.fixtures.commands import run
-from tests.fixtures.guest.disk import guest_disk
-from tools._demo import processes
-from tools._demo.errors import PreparationFailed
-from tools._demo.home import Home
-from tools._demo.screen import Screen
+from tools._common import processes
+from tools._common.errors import PreparationFailed
+from tools._common.home import Home
+from tools._common.screen import Screen
 
-CLIENT = "python-openstackclient>=6.0"
+# The same for every tool: .venv serves all of them.
+CLIENTS = ("python-openstackclient>=6.0", "python-novaclient>=18.0")
 PIP_SECONDS = 1200
 POLL_SECONDS = 0.2
 
 
-def prepare(home: Home, screen: Screen) -> None:
-    """Make what is not there yet, all at the same time.
+def prepare(home: Home, screen: Screen, others: Mapping[str, Callable[[], object]]) -> None:
+    """Make ``.venv`` and others that are not there yet, all at the same time.
 
+    :param others: by name, for messages: what makes it unless it is there.
     :raises PreparationFailed: if something cannot be made.
     """
     processes.mark(home.path)
-    tasks: dict[str, Callable[[], object]] = {
-        ".venv": lambda: make_venv(home.repository),
-        "Glance's virtualenv": glance_venv.glance_python,
-        "the guest's disk": guest_disk,
-    }
+    tasks = {".venv": lambda: make_venv(home.repository), **others}
     with concurrent.futures.ThreadPoolExecutor(len(tasks)) as pool:
         futures = {pool.submit(_guarded, name, task): name for name, task in tasks.items()}
         try:
@@ -67,7 +64,7 @@ def _wait(futures: dict[Future[None], str], screen: Screen) -> None:
 
 
 def make_venv(repository: Path) -> None:
-    """Bring ``.venv`` up to date: this project, as it lies here, and the openstack client.
+    """Bring ``.venv`` up to date: this project, as it lies here, and the clients.
 
     A ``.venv`` that somebody else has made is used, and not made anew.
     """
@@ -75,13 +72,13 @@ def make_venv(repository: Path) -> None:
     if place.is_file():
         # A file that names a virtualenv elsewhere (PEP 832), which tox and other tools leave.
         place.unlink()
-    marker = place / ".nova-snap-demo"
+    marker = place / ".nova-snap-tools"
     constraints = repository / "constraints.txt"
     limits = [constraints] if constraints.exists() else []
     # A virtualenv does not outlive a move, nor another Python.
     made_for = cache.digest_of(str(place), sys.version)
     content = cache.digest_of(
-        repository / "setup.cfg", repository / "pyproject.toml", *limits, CLIENT
+        repository / "setup.cfg", repository / "pyproject.toml", *limits, *CLIENTS
     )
     known = marker.read_text().split() if marker.exists() else []
     if known == [made_for, content]:
@@ -96,7 +93,7 @@ def make_venv(repository: Path) -> None:
     run(
         *(python, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"),
         *(word for path in limits for word in ("-c", path)),
-        *("-e", repository, CLIENT),
+        *("-e", repository, *CLIENTS),
         timeout=PIP_SECONDS,
     )
     marker.write_text(f"{made_for}\n{content}\n")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which processes of this host belong to a demonstration, and how they end.
+"""Which processes of this host belong to what a tool has started, and how they end.
 
-A process tells by itself: everything that the demonstration starts has :data:`MARK` in its
+A process tells by itself: everything that a tool starts has :data:`MARK` in its
 environment, and QEMU, whose environment libvirt empties, has the root of its libvirt in its
 command line. So a crash, a reboot or a pid that was used again cannot lead to a wrong one.
 """
@@ -15,19 +15,19 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from tools._demo.errors import NotOurs, TookTooLong
+from tools._common.errors import NotOurs, TookTooLong
 
-MARK = "NOVA_SNAP_DEMO"
+MARK = "NOVA_SNAP_TOOL_HOME"
 POLL_SECONDS = 0.05
 
 
 def mark(home: Path) -> None:
-    """Let every process that this one starts from now on belong to the demonstration."""
+    """Let every process that this one starts from now on belong to the tool's ``home``."""
     os.environ[MARK] = str(home)
 
 
 def marked(home: Path) -> list[int]:
-    """The processes that were started by the demonstration, but for this one."""
+    """The processes that the tool of this home has started, but for this one."""
     wanted = f"{MARK}={home}".encode()
     return [
         pid

@@ -43,7 +43,7 @@ class Row:
 
 
 class Screen:
-    """Where the demonstration talks to."""
+    """Where a tool talks to."""
 
     def __init__(self, out: TextIO = sys.stdout) -> None:
         self._out = out
