@@ -67,7 +67,16 @@ class Instance(Timestamps, Base):
     os_type: orm.Mapped[str | None] = orm.mapped_column(sa.String(255))
     architecture: orm.Mapped[str | None] = orm.mapped_column(sa.String(255))
     root_device_name: orm.Mapped[str | None] = orm.mapped_column(sa.String(255))
+    reservation_id: orm.Mapped[str | None] = orm.mapped_column(sa.String(255))
+    launch_index: orm.Mapped[int] = orm.mapped_column(default=0, server_default="0")
+    key_name: orm.Mapped[str | None] = orm.mapped_column(sa.String(255))
+    access_ip_v4: orm.Mapped[str | None] = orm.mapped_column(sa.String(39))
+    access_ip_v6: orm.Mapped[str | None] = orm.mapped_column(sa.String(39))
+    auto_disk_config: orm.Mapped[bool] = orm.mapped_column(default=False, server_default=sa.false())
     flavor: orm.Mapped[dict[str, Any]] = orm.mapped_column(sa.JSON)
+    # The flavor's, once more, for sums over many instances.
+    vcpus: orm.Mapped[int] = orm.mapped_column(default=0, server_default="0")
+    memory_mb: orm.Mapped[int] = orm.mapped_column(default=0, server_default="0")
     vm_state: orm.Mapped[str] = orm.mapped_column(sa.String(255))
     task_state: orm.Mapped[str | None] = orm.mapped_column(sa.String(255))
     power_state: orm.Mapped[int] = orm.mapped_column()
@@ -78,6 +87,8 @@ class Instance(Timestamps, Base):
     terminated_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(DateTime)
     deleted_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(DateTime)
     deleted: orm.Mapped[int] = orm.mapped_column(default=0)
+    # Deleted while its host could not be asked: the host has to remove the guest.
+    cleanup_pending: orm.Mapped[bool] = orm.mapped_column(default=False, server_default=sa.false())
     meta: orm.Mapped[dict[str, str]] = orm.mapped_column("metadata", sa.JSON)
     system_metadata: orm.Mapped[dict[str, str]] = orm.mapped_column(sa.JSON)
 
@@ -100,6 +111,26 @@ class BlockDeviceMapping(Timestamps, Base):
     volume_id: orm.Mapped[str | None] = orm.mapped_column(sa.String(36))
     volume_size: orm.Mapped[int | None] = orm.mapped_column()
     delete_on_termination: orm.Mapped[bool] = orm.mapped_column(default=False)
+
+
+class Flavor(Timestamps, Base):
+    """A size that instances may have."""
+
+    __tablename__ = "flavors"
+
+    id: orm.Mapped[int] = orm.mapped_column(primary_key=True)
+    flavorid: orm.Mapped[str] = orm.mapped_column(sa.String(255), unique=True)
+    name: orm.Mapped[str] = orm.mapped_column(sa.String(255), unique=True)
+    memory_mb: orm.Mapped[int] = orm.mapped_column()
+    vcpus: orm.Mapped[int] = orm.mapped_column()
+    root_gb: orm.Mapped[int] = orm.mapped_column()
+    ephemeral_gb: orm.Mapped[int] = orm.mapped_column()
+    swap: orm.Mapped[int] = orm.mapped_column()
+    rxtx_factor: orm.Mapped[float] = orm.mapped_column(sa.Double)
+    is_public: orm.Mapped[bool] = orm.mapped_column()
+    disabled: orm.Mapped[bool] = orm.mapped_column()
+    description: orm.Mapped[str | None] = orm.mapped_column(sa.Text)
+    extra_specs: orm.Mapped[dict[str, str]] = orm.mapped_column(sa.JSON)
 
 
 class InstanceAction(Timestamps, Base):

@@ -45,7 +45,10 @@ class Instance:
 
     :ivar name: the libvirt domain's name; ``display_name`` is what the user sees.
     :ivar metadata: the user's own; ``system_metadata`` is the service's.
+    :ivar reservation_id: names the request that made it; ``None`` for an adopted one.
+    :ivar launch_index: its place among those that the same request made.
     :ivar snapshot_image_id: the image that the snapshot that runs, or waits, is for.
+    :ivar cleanup_pending: it was deleted while its host could not be asked to remove the guest.
     :ivar snapshot_bytes_done: how much of its data was sent, of ``snapshot_bytes_total``;
         ``None`` before that is known.
     """
@@ -66,6 +69,12 @@ class Instance:
     os_type: str | None = None
     architecture: str | None = None
     root_device_name: str | None = None
+    reservation_id: str | None = None
+    launch_index: int = 0
+    key_name: str | None = None
+    access_ip_v4: str | None = None
+    access_ip_v6: str | None = None
+    auto_disk_config: bool = False
     vm_state: str = vm_states.ACTIVE
     task_state: str | None = None
     power_state: int = power_state.NOSTATE
@@ -76,6 +85,7 @@ class Instance:
     terminated_at: datetime.datetime | None = None
     deleted_at: datetime.datetime | None = None
     deleted: bool = False
+    cleanup_pending: bool = False
     metadata: dict[str, str] = dataclasses.field(default_factory=dict)
     system_metadata: dict[str, str] = dataclasses.field(default_factory=dict)
     created_at: datetime.datetime | None = None
@@ -97,6 +107,11 @@ class Instance:
             if row is None:
                 raise exception.InstanceNotFound(instance_id=uuid)
             return cls._from_row(context, row)
+
+    @property
+    def is_adopted(self) -> bool:
+        """Whether somebody else has made the guest, and may switch it without asking."""
+        return self.reservation_id is None
 
     @property
     def image_properties(self) -> Mapping[str, str]:
@@ -188,15 +203,24 @@ class Instance:
             self._load(row)
 
     @retry_on_deadlock
-    def destroy(self) -> None:
+    def destroy(self, *, cleanup_pending: bool = False) -> None:
         """Delete the instance from the database; the guest is not touched.
 
+        :param cleanup_pending: its host has yet to remove the guest.
         :raises nova_snap.exception.InstanceNotFound: if it was deleted meanwhile.
         """
         with self._bound().db.writer() as session:
-            if not queries.instance_soft_delete(session, self.uuid):
+            if not queries.instance_soft_delete(session, self.uuid, cleanup_pending):
                 raise exception.InstanceNotFound(instance_id=self.uuid)
         self.deleted = True
+        self.cleanup_pending = cleanup_pending
+
+    @retry_on_deadlock
+    def cleaned_up(self) -> None:
+        """Record that nothing is left on the host of an instance that was deleted."""
+        with self._bound().db.writer() as session:
+            queries.instance_cleaned_up(session, self.uuid)
+        self.cleanup_pending = False
 
     # -- to and from the row ---------------------------------------------------------------
 
@@ -209,6 +233,8 @@ class Instance:
         """The columns that a caller may set."""
         values = {name: getattr(self, name) for name in _COLUMNS}
         values["flavor"] = dataclasses.asdict(self.flavor)
+        values["vcpus"] = self.flavor.vcpus
+        values["memory_mb"] = self.flavor.memory_mb
         values["meta"] = dict(self.metadata)
         values["system_metadata"] = dict(self.system_metadata)
         return values
@@ -228,7 +254,7 @@ class Instance:
         return made
 
     def _load(self, row: models.Instance) -> None:
-        for name in (*_COLUMNS, "deleted_at", "created_at", "updated_at"):
+        for name in (*_COLUMNS, *_READ_ONLY):
             setattr(self, name, getattr(row, name))
         self.flavor = Flavor(**row.flavor)
         self.metadata = dict(row.meta)
@@ -253,6 +279,12 @@ _COLUMNS: Final = (
     "os_type",
     "architecture",
     "root_device_name",
+    "reservation_id",
+    "launch_index",
+    "key_name",
+    "access_ip_v4",
+    "access_ip_v6",
+    "auto_disk_config",
     "vm_state",
     "task_state",
     "power_state",
@@ -262,6 +294,8 @@ _COLUMNS: Final = (
     "launched_at",
     "terminated_at",
 )
+
+_READ_ONLY: Final = ("cleanup_pending", "deleted_at", "created_at", "updated_at")
 
 
 class InstanceList:

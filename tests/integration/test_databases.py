@@ -17,6 +17,12 @@ from tests.unit.compute.test_api import (  # noqa: F401
     test_the_loser_of_a_race_leaves_nothing,
 )
 from tests.unit.db.test_migration import TestMigration  # noqa: F401
+from tests.unit.objects.test_flavor import (  # noqa: F401
+    TestFlavor,
+    TestFlavorList,
+    admin,
+    flavors,
+)
 from tests.unit.objects.test_instance import (  # noqa: F401
     TestActions,
     TestBlockDevices,

@@ -4,6 +4,7 @@
 import alembic.autogenerate
 import alembic.runtime.migration
 import pytest
+import sqlalchemy as sa
 from oslo_config import cfg
 
 from nova_snap.db import migration, models
@@ -34,3 +35,28 @@ class TestMigration:
         migration.sync(empty)
         migration.sync(empty)
         assert migration.current(empty) == migration.head()
+
+    def test_what_repeats_the_flavor_is_filled_for_old_instances(self, empty: Database) -> None:
+        migration.sync(empty, "0001")
+        flavor = '{"name": "m1", "vcpus": 3, "memory_mb": 768}'
+        with empty.engine.begin() as connection:
+            connection.execute(
+                sa.text(
+                    "INSERT INTO instances (uuid, name, display_name, project_id, user_id, flavor,"
+                    " vm_state, power_state, deleted, metadata, system_metadata, created_at)"
+                    " VALUES ('u', 'n', 'd', 'p', 'k', :flavor, 'active', 1, 0, '{}', '{}',"
+                    " '2026-01-02 03:04:05')"
+                ),
+                {"flavor": flavor},
+            )
+        migration.sync(empty)
+        with empty.engine.connect() as connection:
+            (row,) = connection.execute(
+                sa.text("SELECT vcpus, memory_mb, launch_index, cleanup_pending FROM instances")
+            )
+        assert (row.vcpus, row.memory_mb, row.launch_index, bool(row.cleanup_pending)) == (
+            3,
+            768,
+            0,
+            False,
+        )
