@@ -7,8 +7,24 @@ from oslo_config import cfg
 from oslo_policy import policy
 
 from nova_snap import exception
-from nova_snap.api.policies import base, extended_server_attributes, servers
+from nova_snap.api.policies import (
+    base,
+    extended_server_attributes,
+    flavors,
+    server_actions,
+    server_metadata,
+    servers,
+)
 from nova_snap.context import RequestContext
+
+_MODULES = (
+    base,
+    servers,
+    extended_server_attributes,
+    server_actions,
+    server_metadata,
+    flavors,
+)
 
 
 class PolicyNotAuthorized(exception.Forbidden):
@@ -59,7 +75,7 @@ class Enforcer:
 
 def list_rules() -> list[policy.RuleDefault]:
     """Every rule, for oslopolicy-sample-generator."""
-    return [*base.RULES, *servers.RULES, *extended_server_attributes.RULES]
+    return [rule for module in _MODULES for rule in module.RULES]
 
 
 def get_enforcer() -> policy.Enforcer:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rules that the rules of the single routes are made of."""
 
+from typing import Any
+
 from oslo_policy import policy
 
 ADMIN = "rule:context_is_admin"
@@ -34,3 +36,17 @@ RULES = [
         "The default of everything that only shows something.",
     ),
 ]
+
+
+def rule(name: str, check: str, description: str, *operations: Any) -> policy.RuleDefault:
+    """A rule of a route.
+
+    :param operations: pairs of method and path, as ``("GET", "/servers")``.
+    """
+    return policy.DocumentedRuleDefault(
+        name=name,
+        check_str=check,
+        description=description,
+        operations=[{"method": method, "path": path} for method, path in operations],
+        scope_types=["project"],
+    )

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may list, show and snapshot servers. Names and defaults are Nova's."""
+"""Who may make, show, change and snapshot servers. Names and defaults are Nova's."""
 
-from typing import Any, Final
-
-from oslo_policy import policy
+from typing import Final
 
 from nova_snap.api.policies import base
 
@@ -21,33 +19,30 @@ SHOW_HOST_STATUS_UNKNOWN: Final = _PREFIX + "show:host_status:unknown-only"
 CREATE_IMAGE: Final = _PREFIX + "create_image"
 CREATE_IMAGE_VOLUME_BACKED: Final = _PREFIX + "create_image:allow_volume_backed"
 
-_LIST = {"method": "GET", "path": "/servers"}
-_DETAIL = {"method": "GET", "path": "/servers/detail"}
-_SHOW = {"method": "GET", "path": "/servers/{server_id}"}
-_CREATE_IMAGE = {"method": "POST", "path": "/servers/{server_id}/action (createImage)"}
+CREATE: Final = _PREFIX + "create"
+CREATE_FORCED_HOST: Final = _PREFIX + "create:forced_host"
+CREATE_ZERO_DISK: Final = _PREFIX + "create:zero_disk_flavor"
+REQUESTED_DESTINATION: Final = "os_compute_api:compute:servers:create:requested_destination"
+UPDATE: Final = _PREFIX + "update"
+DELETE: Final = _PREFIX + "delete"
 
-
-def _rule(name: str, check: str, description: str, *operations: Any) -> policy.RuleDefault:
-    return policy.DocumentedRuleDefault(
-        name=name,
-        check_str=check,
-        description=description,
-        operations=list(operations),
-        scope_types=["project"],
-    )
-
+_LIST = ("GET", "/servers")
+_DETAIL = ("GET", "/servers/detail")
+_SHOW = ("GET", "/servers/{server_id}")
+_CREATE = ("POST", "/servers")
+_CREATE_IMAGE = ("POST", "/servers/{server_id}/action (createImage)")
 
 RULES = [
-    _rule(INDEX, base.PROJECT_READER_OR_ADMIN, "List servers.", _LIST),
-    _rule(DETAIL, base.PROJECT_READER_OR_ADMIN, "List servers with details.", _DETAIL),
-    _rule(INDEX_ALL_TENANTS, base.ADMIN, "List the servers of every project.", _LIST),
-    _rule(
+    base.rule(INDEX, base.PROJECT_READER_OR_ADMIN, "List servers.", _LIST),
+    base.rule(DETAIL, base.PROJECT_READER_OR_ADMIN, "List servers with details.", _DETAIL),
+    base.rule(INDEX_ALL_TENANTS, base.ADMIN, "List the servers of every project.", _LIST),
+    base.rule(
         DETAIL_ALL_TENANTS,
         base.ADMIN,
         "List the servers of every project with details.",
         _DETAIL,
     ),
-    _rule(
+    base.rule(
         ALLOW_ALL_FILTERS,
         base.ADMIN,
         "Use every filter when listing servers. Without it, the filters that tell of the "
@@ -55,22 +50,22 @@ RULES = [
         _LIST,
         _DETAIL,
     ),
-    _rule(SHOW, base.PROJECT_READER_OR_ADMIN, "Show a server.", _SHOW),
-    _rule(
+    base.rule(SHOW, base.PROJECT_READER_OR_ADMIN, "Show a server.", _SHOW),
+    base.rule(
         SHOW_EXTRA_SPECS,
         base.PROJECT_READER_OR_ADMIN,
         "See the extra specs of a server's flavor (microversion 2.47 and later).",
         _SHOW,
         _DETAIL,
     ),
-    _rule(
+    base.rule(
         SHOW_HOST_STATUS,
         base.ADMIN,
         "See the status of a server's compute host (microversion 2.16 and later).",
         _SHOW,
         _DETAIL,
     ),
-    _rule(
+    base.rule(
         SHOW_HOST_STATUS_UNKNOWN,
         base.ADMIN,
         "See the status of a server's compute host when it is UNKNOWN, and not otherwise. Asked "
@@ -78,16 +73,47 @@ RULES = [
         _SHOW,
         _DETAIL,
     ),
-    _rule(
+    base.rule(
         CREATE_IMAGE,
         base.PROJECT_MEMBER_OR_ADMIN,
         "Make an image from a server.",
         _CREATE_IMAGE,
     ),
-    _rule(
+    base.rule(
         CREATE_IMAGE_VOLUME_BACKED,
         base.PROJECT_MEMBER_OR_ADMIN,
         "Make an image from a server that boots from a volume.",
         _CREATE_IMAGE,
+    ),
+    base.rule(CREATE, base.PROJECT_MEMBER_OR_ADMIN, "Make a server.", _CREATE),
+    base.rule(
+        CREATE_FORCED_HOST,
+        base.ADMIN,
+        "Say in availability_zone which host a server is made on.",
+        _CREATE,
+    ),
+    base.rule(
+        CREATE_ZERO_DISK,
+        base.ADMIN,
+        "Make a server of a flavor without a disk size: its disk is as large as the image says.",
+        _CREATE,
+    ),
+    base.rule(
+        REQUESTED_DESTINATION,
+        base.ADMIN,
+        "Say in host or hypervisor_hostname where a server is made (microversion 2.74 and later).",
+        _CREATE,
+    ),
+    base.rule(
+        UPDATE,
+        base.PROJECT_MEMBER_OR_ADMIN,
+        "Change a server's name or description.",
+        ("PUT", "/servers/{server_id}"),
+    ),
+    base.rule(
+        DELETE,
+        base.PROJECT_MEMBER_OR_ADMIN,
+        "Delete a server.",
+        ("DELETE", "/servers/{server_id}"),
     ),
 ]

@@ -7,14 +7,44 @@ import pytest
 from oslo_policy import policy
 
 from nova_snap.api import policies
+from nova_snap.api.policies import flavors, server_actions, server_metadata
 from nova_snap.api.policies import servers as rules
 from nova_snap.context import RequestContext
 from tests.functional.api import service as svc
 from tests.functional.api.service import Service
 
 OWN = {"project_id": svc.PROJECT}
-WRITES = {rules.CREATE_IMAGE, rules.CREATE_IMAGE_VOLUME_BACKED}
-READS = {rules.INDEX, rules.DETAIL, rules.SHOW, rules.SHOW_EXTRA_SPECS}
+WRITES = {
+    rules.CREATE,
+    rules.UPDATE,
+    rules.DELETE,
+    rules.CREATE_IMAGE,
+    rules.CREATE_IMAGE_VOLUME_BACKED,
+    server_actions.START,
+    server_actions.STOP,
+    server_actions.REBOOT,
+    server_actions.PAUSE,
+    server_actions.UNPAUSE,
+    server_actions.SUSPEND,
+    server_actions.RESUME,
+    server_actions.CONSOLE_OUTPUT,
+    server_actions.FORCE_DELETE,
+    server_actions.RESTORE,
+    server_metadata.CREATE,
+    server_metadata.UPDATE,
+    server_metadata.UPDATE_ALL,
+    server_metadata.DELETE,
+}
+READS = {
+    rules.INDEX,
+    rules.DETAIL,
+    rules.SHOW,
+    rules.SHOW_EXTRA_SPECS,
+    server_metadata.INDEX,
+    server_metadata.SHOW,
+    flavors.EXTRA_SPECS_INDEX,
+    flavors.EXTRA_SPECS_SHOW,
+}
 PERSONS = {
     "nobody": (svc.PROJECT, []),
     "reader": (svc.PROJECT, ["reader"]),
