@@ -20,6 +20,7 @@ from benchmarks.measure import Watch
 from nova_snap import conf as nova_conf
 from nova_snap.context import RequestContext
 from nova_snap.image import glance
+from nova_snap.image.glance import OnCancel
 from nova_snap.virt.driver import ImageData, ImageUploader
 from nova_snap.virt.libvirt.driver import LibvirtDriver
 from tests.fixtures.commands import run
@@ -68,8 +69,9 @@ class TimedImages:
         metadata: Mapping[str, Any],
         data: ImageData | None = None,
         size: int | None = None,
+        on_cancel: OnCancel | None = None,
     ) -> Mapping[str, Any]:
-        record = self._images.update(context, image_id, metadata, data, size)
+        record = self._images.update(context, image_id, metadata, data, size, on_cancel)
         self.active_at = time.perf_counter()
         return record
 

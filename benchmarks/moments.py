@@ -16,6 +16,7 @@ from benchmarks.figures import Figure, Plan, Unusable, percentile
 from benchmarks.laboratory import Laboratory, as_qcow2, make_raw, over
 from nova_snap.compute import task_states
 from nova_snap.context import RequestContext
+from nova_snap.image.glance import OnCancel
 from nova_snap.virt.driver import ImageData
 from nova_snap.virt.libvirt import guest as driver_guest
 from tests.fixtures import disk_image
@@ -44,6 +45,7 @@ class Discarded:
         metadata: Mapping[str, Any],
         data: ImageData | None = None,
         size: int | None = None,  # noqa: ARG002
+        on_cancel: OnCancel | None = None,  # noqa: ARG002
     ) -> Mapping[str, Any]:
         while data is not None and data.read(PIECE):
             pass
