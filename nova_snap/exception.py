@@ -16,7 +16,7 @@ A class carries its data as attributes and formats its own message; none knows H
     +-- Invalid
     |   +-- InvalidTransition, InvalidImageProperty, InvalidFilter, InvalidInstancePrimitive,
     |   |   InvalidDomain, ImageUnacceptable
-    |   +-- VolumeBackedUnsupported
+    |   +-- VolumeBackedUnsupported, VolumeBackedBackup
     |   +-- RequestedImageNotFound, ImageNotActive, FlavorMemoryTooSmall,
     |   |   FlavorDiskSmallerThanImage, FlavorDiskSmallerThanMinDisk
     +-- Forbidden
@@ -275,6 +275,14 @@ class FlavorDiskSmallerThanMinDisk(Invalid):
     msg = (
         "Flavor's disk is smaller than the minimum size specified in image metadata. Flavor disk "
         "is {self.flavor_size} bytes, minimum size is {self.image_min_disk} bytes."
+    )
+
+
+class VolumeBackedBackup(Invalid):
+    instance_uuid: str
+    msg = (
+        "Instance {self.instance_uuid} boots from a volume; backups of volume-backed instances "
+        "are not supported."
     )
 
 

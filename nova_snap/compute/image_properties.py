@@ -11,6 +11,9 @@ from nova_snap.objects.instance import Instance
 SNAPSHOT: Final = "snapshot"
 BACKUP: Final = "backup"
 
+BACKUP_TYPE: Final = "backup_type"
+"""The property of a backup that says which rotation it belongs to, such as ``daily``."""
+
 _VALUE_LENGTH: Final = 255
 
 # system_metadata of these names is about the image although Nova gives it no prefix.

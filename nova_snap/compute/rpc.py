@@ -8,11 +8,12 @@ from oslo_config import cfg
 
 from nova_snap.context import RequestContext
 
-VERSION: Final = "1.0"
+VERSION: Final = "1.1"
 """Version of the compute service's methods.
 
 1.0 - snapshot_instance(instance, image_id): ``instance`` is a uuid or a serialised Instance,
 ``image_id`` names an image in status queued.
+1.1 - backup_instance(instance, image_id, backup_type, rotation).
 """
 
 
