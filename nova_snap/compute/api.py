@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """What may be asked of the compute service: everything that happens before a host is involved."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from oslo_config import cfg
 from oslo_log import log
 
 from nova_snap import exception
-from nova_snap.compute import image_properties, task_states, vm_states
+from nova_snap.compute import image_properties, snapshot_kinds, vm_states
 from nova_snap.compute.rpcapi import ComputeAPI
+from nova_snap.compute.snapshot_kinds import Kind
 from nova_snap.context import RequestContext
-from nova_snap.objects import instance_action
 from nova_snap.objects.block_device import BlockDeviceMappingList
 from nova_snap.objects.instance import Instance, InstanceFilters, InstanceList
 from nova_snap.objects.instance_action import InstanceAction
@@ -21,6 +22,9 @@ LOG = log.getLogger(__name__)
 
 class ImageRecords(Protocol):
     """The image service, as far as the compute API uses it."""
+
+    def url(self, context: RequestContext, image_id: str) -> str:
+        """Where a user finds the image."""
 
     def create(self, context: RequestContext, image_meta: Mapping[str, Any]) -> Mapping[str, Any]:
         """Make a record in status ``queued``."""
@@ -72,6 +76,10 @@ class API:
 
     # -- snapshots -------------------------------------------------------------------------
 
+    def image_url(self, context: RequestContext, image_id: str) -> str:
+        """Where a user finds the image of a snapshot."""
+        return self.image_api.url(context, image_id)
+
     def is_volume_backed_instance(
         self, context: RequestContext, instance: Instance, bdms: BlockDeviceMappingList | None
     ) -> bool:
@@ -105,24 +113,42 @@ class API:
         :raises nova_snap.exception.ImageServiceError: or ImageForbidden, InvalidImageProperty: if
             there is no record to be had. Whatever is raised, nothing was changed.
         """
-        _check_instance_state(instance, instance_action.CREATE_IMAGE)
-        image = self._create_image(
-            context, instance, name, image_properties.SNAPSHOT, extra_properties or {}
+        _check_instance_state(instance, snapshot_kinds.SNAPSHOT.action)
+        send = functools.partial(self.compute_rpcapi.snapshot_instance, context, instance)
+        return self._request(
+            context, instance, name, snapshot_kinds.SNAPSHOT, extra_properties or {}, send
         )
-        try:
-            self._ask_host(context, instance, image["id"])
-        except exception.UnexpectedTaskState as error:
-            self._discard_image(context, image["id"])
-            raise exception.InstanceInvalidState(
-                instance_uuid=instance.uuid,
-                attr="task_state",
-                state=error.actual,
-                method=instance_action.CREATE_IMAGE,
-            ) from error
-        except Exception:
-            self._discard_image(context, image["id"])
-            raise
-        return image
+
+    def backup(
+        self,
+        context: RequestContext,
+        instance: Instance,
+        name: str,
+        backup_type: str,
+        rotation: int,
+        extra_properties: Mapping[str, str] | None = None,
+    ) -> Mapping[str, Any]:
+        """Have a backup taken, and older ones of its type deleted when it is done.
+
+        :param backup_type: the user's word for it, such as ``daily``.
+        :param rotation: how many backups of that type are kept, this one included. With 0 this
+            one is deleted, too.
+        :returns: as :meth:`snapshot`.
+        :raises nova_snap.exception.VolumeBackedBackup: if the instance boots from a volume.
+        :raises nova_snap.exception.NovaSnapError: as :meth:`snapshot`.
+        """
+        _check_instance_state(instance, snapshot_kinds.BACKUP.action)
+        if self.is_volume_backed_instance(context, instance, None):
+            raise exception.VolumeBackedBackup(instance_uuid=instance.uuid)
+        send = functools.partial(
+            self.compute_rpcapi.backup_instance,
+            context,
+            instance,
+            backup_type=backup_type,
+            rotation=rotation,
+        )
+        properties = {**(extra_properties or {}), image_properties.BACKUP_TYPE: backup_type}
+        return self._request(context, instance, name, snapshot_kinds.BACKUP, properties, send)
 
     def snapshot_volume_backed(
         self,
@@ -135,6 +161,35 @@ class API:
         raise exception.VolumeBackedUnsupported(instance_uuid=instance.uuid)
 
     # -- steps of a snapshot ---------------------------------------------------------------
+
+    def _request(
+        self,
+        context: RequestContext,
+        instance: Instance,
+        name: str,
+        kind: Kind,
+        properties: Mapping[str, str],
+        send: Callable[[str], None],
+    ) -> Mapping[str, Any]:
+        """Record, claim, send: all of it, or nothing is left of it.
+
+        :param send: gives the host the message, with the image's id.
+        """
+        image = self._create_image(context, instance, name, kind.image_type, properties)
+        try:
+            self._ask_host(context, instance, image["id"], kind, send)
+        except exception.UnexpectedTaskState as error:
+            self._discard_image(context, image["id"])
+            raise exception.InstanceInvalidState(
+                instance_uuid=instance.uuid,
+                attr="task_state",
+                state=error.actual,
+                method=kind.action,
+            ) from error
+        except Exception:
+            self._discard_image(context, image["id"])
+            raise
+        return image
 
     def _create_image(
         self,
@@ -162,17 +217,24 @@ class API:
                 raise
         return image
 
-    def _ask_host(self, context: RequestContext, instance: Instance, image_id: str) -> None:
+    def _ask_host(
+        self,
+        context: RequestContext,
+        instance: Instance,
+        image_id: str,
+        kind: Kind,
+        send: Callable[[str], None],
+    ) -> None:
         """Claim the instance, then send the message; the claim is given back if it fails."""
-        instance.task_state = task_states.IMAGE_SNAPSHOT_PENDING
+        instance.task_state = kind.announced
         instance.snapshot_image_id = image_id
         instance.save(expected_task_state=[None])
         action = None
         try:
-            action = InstanceAction.start(context, instance.uuid, instance_action.CREATE_IMAGE)
-            self.compute_rpcapi.snapshot_instance(context, instance, image_id)
+            action = InstanceAction.start(context, instance.uuid, kind.action)
+            send(image_id)
         except Exception as error:
-            if self._give_back(instance):
+            if self._give_back(instance, kind):
                 if action is not None:
                     action.finish(context, _for_user(error))
                 raise
@@ -183,11 +245,11 @@ class API:
                 error,
             )
 
-    def _give_back(self, instance: Instance) -> bool:
+    def _give_back(self, instance: Instance, kind: Kind) -> bool:
         """Whether the claim was still ours to give back; else the host has taken it up."""
         instance.end_snapshot()
         try:
-            instance.save(expected_task_state=[task_states.IMAGE_SNAPSHOT_PENDING])
+            instance.save(expected_task_state=[kind.announced])
         except exception.UnexpectedTaskState:
             return False
         return True
