@@ -73,6 +73,19 @@ class API:
         """The record, flat as the image service has it."""
         return self._call(context, lambda client: dict(client.images.get(image_id)), image_id)
 
+    def get_all(
+        self, context: RequestContext, filters: Mapping[str, str]
+    ) -> list[Mapping[str, Any]]:
+        """Every image that the caller may see and that has these attributes and properties, newest
+        first; the image service is asked page by page.
+        """
+
+        def once(client: Any) -> list[Mapping[str, Any]]:
+            images = client.images.list(filters=dict(filters), sort="created_at:desc")
+            return [dict(image) for image in images]
+
+        return self._call(context, once, "-")
+
     def delete(self, context: RequestContext, image_id: str) -> None:
         """Delete the image and its data."""
         self._call(context, lambda client: client.images.delete(image_id), image_id)
