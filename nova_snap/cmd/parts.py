@@ -9,6 +9,7 @@ from oslo_config import cfg
 
 from nova_snap.api import app
 from nova_snap.compute import api, rpcapi
+from nova_snap.compute.heartbeat import Heartbeat
 from nova_snap.compute.manager import ComputeManager
 from nova_snap.compute.service import ComputeService
 from nova_snap.db.session import Database
@@ -35,7 +36,8 @@ def compute_service(
     """A compute host, not yet started."""
     image_api = glance.API(conf)
     manager = ComputeManager(conf, database, image_api, driver(conf, image_api))
-    return ComputeService(conf, transport, manager)
+    heartbeat = Heartbeat(conf, database, manager.driver)
+    return ComputeService(conf, transport, manager, heartbeat)
 
 
 def api_application(

@@ -9,6 +9,7 @@ from oslo_log import log
 from oslo_messaging.rpc import dispatcher
 
 from nova_snap.compute import rpc
+from nova_snap.compute.heartbeat import Heartbeat
 from nova_snap.compute.manager import ComputeManager
 
 LOG = log.getLogger(__name__)
@@ -18,10 +19,15 @@ class ComputeService:
     """The manager and the server that hands messages to it."""
 
     def __init__(
-        self, conf: cfg.ConfigOpts, transport: oslo_messaging.Transport, manager: ComputeManager
+        self,
+        conf: cfg.ConfigOpts,
+        transport: oslo_messaging.Transport,
+        manager: ComputeManager,
+        heartbeat: Heartbeat,
     ) -> None:
         self._conf = conf
         self._manager = manager
+        self._heartbeat = heartbeat
         self._server = oslo_messaging.get_rpc_server(
             transport,
             rpc.target(conf, server=manager.host),
@@ -37,6 +43,8 @@ class ComputeService:
         """
         self._manager.init_host()
         self._server.start()
+        # Only who listens is there.
+        self._heartbeat.start()
         LOG.info(
             "Compute host %s listens on topic %s", self._manager.host, self._conf.rpc.compute_topic
         )
@@ -48,6 +56,7 @@ class ComputeService:
         """
         timeout: int = self._conf.graceful_shutdown_timeout
         until = time.monotonic() + timeout
+        self._heartbeat.stop()
         self._server.stop()
         self._server.wait(timeout=max(timeout, 1))
         return self._manager.stop(max(0.0, until - time.monotonic()))

@@ -180,3 +180,35 @@ class InstanceFault(Timestamps, Base):
     message: orm.Mapped[str] = orm.mapped_column(sa.String(255))
     details: orm.Mapped[str | None] = orm.mapped_column(LongText)
     host: orm.Mapped[str | None] = orm.mapped_column(sa.String(255))
+
+
+class Service(Timestamps, Base):
+    """A process that tells every few seconds that it is there."""
+
+    __tablename__ = "services"
+    __table_args__ = (sa.UniqueConstraint("host", "binary"), Base.__table_args__)
+
+    id: orm.Mapped[int] = orm.mapped_column(primary_key=True)
+    uuid: orm.Mapped[str] = orm.mapped_column(sa.String(36), unique=True)
+    host: orm.Mapped[str] = orm.mapped_column(sa.String(255))
+    binary: orm.Mapped[str] = orm.mapped_column(sa.String(255))
+    topic: orm.Mapped[str] = orm.mapped_column(sa.String(255))
+    report_count: orm.Mapped[int] = orm.mapped_column(default=0)
+    last_seen_up: orm.Mapped[datetime.datetime | None] = orm.mapped_column(DateTime)
+    disabled: orm.Mapped[bool] = orm.mapped_column(default=False)
+    disabled_reason: orm.Mapped[str | None] = orm.mapped_column(sa.String(255))
+    forced_down: orm.Mapped[bool] = orm.mapped_column(default=False)
+    version: orm.Mapped[int] = orm.mapped_column(default=0)
+
+
+class ComputeNode(Timestamps, Base):
+    """The hypervisor of a compute service, as its driver last described it."""
+
+    __tablename__ = "compute_nodes"
+
+    id: orm.Mapped[int] = orm.mapped_column(primary_key=True)
+    uuid: orm.Mapped[str] = orm.mapped_column(sa.String(36), unique=True)
+    service_id: orm.Mapped[int] = orm.mapped_column(
+        sa.ForeignKey("services.id", ondelete="CASCADE"), unique=True
+    )
+    resources: orm.Mapped[dict[str, Any]] = orm.mapped_column(sa.JSON)

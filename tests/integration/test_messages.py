@@ -14,6 +14,7 @@ from oslo_config import cfg
 
 from nova_snap import exception
 from nova_snap.compute import rpc, rpcapi, task_states
+from nova_snap.compute.heartbeat import Heartbeat
 from nova_snap.compute.manager import ComputeManager
 from nova_snap.compute.service import ComputeService
 from nova_snap.context import RequestContext
@@ -64,7 +65,7 @@ def compute_host(
     """A compute host that listens; its name."""
     conf.set_override("snapshot_size", SIZE, "fake")
     manager = ComputeManager(conf, database, images, FakeDriver(conf, images))
-    service = ComputeService(conf, transport, manager)
+    service = ComputeService(conf, transport, manager, Heartbeat(conf, database, manager.driver))
     service.start()
     yield host
     assert service.stop() == 0

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A compute service's sign of life, and what its host has, in the database.
+
+The database may be away for a while: the service goes on with what it does, is shown as down
+after ``service_down_time``, and reports again when the database is back.
+"""
+
+import dataclasses
+import threading
+import time
+
+from oslo_config import cfg
+from oslo_db import exception as db_exception
+from oslo_log import log
+
+from nova_snap import exception
+from nova_snap.context import get_admin_context
+from nova_snap.db.session import Database
+from nova_snap.objects.service import COMPUTE, ComputeNode, Service
+from nova_snap.virt.driver import ComputeDriver
+
+LOG = log.getLogger(__name__)
+
+# How long a stop waits for a report that is under way.
+_STOP_TIMEOUT = 5
+
+
+class Heartbeat:
+    """Reports every ``report_interval`` seconds, by a thread of its own.
+
+    :param driver: says what the host has, every ``update_resources_interval`` seconds.
+    """
+
+    def __init__(self, conf: cfg.ConfigOpts, database: Database, driver: ComputeDriver) -> None:
+        self._host: str = conf.host
+        self._topic: str = conf.rpc.compute_topic
+        self._interval: int = conf.report_interval
+        self._resources_interval: int = conf.update_resources_interval
+        self._context = get_admin_context(database)
+        self._driver = driver
+        self._service: Service | None = None
+        self._reporting = True
+        self._resources_due = 0.0
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Report for the first time, then go on until :meth:`stop`.
+
+        :raises oslo_db.exception.DBError: if the database cannot be used: a service does not
+            begin without one.
+        """
+        self._report()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Report no more; the service is shown as down after ``service_down_time``."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(_STOP_TIMEOUT)
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._interval):
+            self._try_report()
+
+    def _try_report(self) -> None:
+        """One report. Whatever goes wrong, the next one is tried: said once, not every time."""
+        try:
+            self._report()
+        except Exception as error:
+            if self._reporting:
+                foreseen = isinstance(error, db_exception.DBError)
+                LOG.error("Lost the connection to report by: %s", error, exc_info=not foreseen)
+            self._reporting = False
+        else:
+            if not self._reporting:
+                LOG.info("Reports again: the connection is back")
+            self._reporting = True
+
+    def _report(self) -> None:
+        if self._service is None:
+            self._service = Service.register(self._context, self._host, COMPUTE, self._topic)
+        else:
+            try:
+                self._service.report(self._context)
+            except exception.ServiceNotFound:
+                LOG.warning("Somebody deleted this service: it registers again")
+                self._service = Service.register(self._context, self._host, COMPUTE, self._topic)
+                self._resources_due = 0.0
+        if time.monotonic() >= self._resources_due:
+            self._record_resources(self._service)
+            self._resources_due = time.monotonic() + self._resources_interval
+
+    def _record_resources(self, service: Service) -> None:
+        try:
+            resources = self._driver.host_resources()
+        except exception.NovaSnapError as error:
+            LOG.warning("The hypervisor does not say what this host has: %s", error)
+            return
+        ComputeNode.record(self._context, service, dataclasses.asdict(resources))

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signs of life, with a database that comes and goes."""
+
+import logging
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from oslo_config import cfg
+from oslo_db import exception as db_exception
+
+from nova_snap import exception
+from nova_snap.compute.heartbeat import Heartbeat
+from nova_snap.context import get_admin_context
+from nova_snap.db.session import Database
+from nova_snap.objects.service import ComputeNode, Service
+from nova_snap.virt.driver import HostResources
+from nova_snap.virt.fake import FakeDriver
+from tests.fixtures.images import MemoryImages
+from tests.fixtures.service import HOST
+
+SOON = 20
+
+
+class Host(FakeDriver):
+    """A host whose hypervisor may be away."""
+
+    away = False
+
+    def host_resources(self) -> HostResources:
+        if self.away:
+            raise exception.HypervisorUnavailable(uri="test:///", reason="away")
+        return super().host_resources()
+
+
+@pytest.fixture
+def driver(conf: cfg.ConfigOpts) -> Host:
+    return Host(conf, MemoryImages())
+
+
+@pytest.fixture
+def heartbeat(conf: cfg.ConfigOpts, database: Database, driver: Host) -> Iterator[Heartbeat]:
+    """Reports every second."""
+    conf.set_override("report_interval", 1)
+    made = Heartbeat(conf, database, driver)
+    yield made
+    made.stop()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + SOON
+    while not condition():
+        assert time.monotonic() < until, "it never came true"
+        time.sleep(0.05)
+
+
+def service(database: Database) -> Service:
+    return Service.get_by_host(get_admin_context(database), HOST)
+
+
+def test_who_starts_is_up_at_once_and_says_what_the_host_has(
+    database: Database, heartbeat: Heartbeat
+) -> None:
+    heartbeat.start()
+    found = service(database)
+    assert found.is_up(60)
+    (node,) = ComputeNode.get_all(get_admin_context(database))
+    assert node.service.uuid == found.uuid
+    assert node.resources["hypervisor_type"] == "fake"
+    assert node.resources["vcpus"] > 0
+
+
+def test_reports_go_on_until_the_stop(database: Database, heartbeat: Heartbeat) -> None:
+    heartbeat.start()
+    wait_until(lambda: service(database).report_count >= 2)
+    heartbeat.stop()
+    assert not heartbeat._thread.is_alive()
+
+
+def test_a_database_that_is_away_for_a_while_ends_nothing(
+    database: Database, heartbeat: Heartbeat, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    path = pathlib.Path(str(database.engine.url.database))
+    heartbeat.start()
+    away = path.with_name("away")
+    database.close()
+    path.rename(away)
+    path.mkdir()
+    wait_until(lambda: "Lost the connection" in caplog.text)
+    path.rmdir()
+    away.rename(path)
+    before = service(database).report_count
+    wait_until(lambda: service(database).report_count > before)
+    wait_until(lambda: "Reports again" in caplog.text)
+    assert caplog.text.count("Lost the connection") == 1
+
+
+def test_nothing_starts_without_a_database(
+    conf: cfg.ConfigOpts, database: Database, heartbeat: Heartbeat
+) -> None:
+    path = pathlib.Path(str(database.engine.url.database))
+    database.close()
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(db_exception.DBError):
+        heartbeat.start()
+
+
+def test_a_deleted_service_that_lives_comes_back(database: Database, heartbeat: Heartbeat) -> None:
+    heartbeat.start()
+    context = get_admin_context(database)
+    before = service(database)
+    before.destroy(context)
+    wait_until(lambda: bool(Service.get_all(context)))
+    assert service(database).uuid != before.uuid
+    wait_until(lambda: bool(ComputeNode.get_all(context)))
+
+
+def test_a_hypervisor_that_is_away_stops_no_report(
+    database: Database, heartbeat: Heartbeat, driver: Host
+) -> None:
+    driver.away = True
+    heartbeat.start()
+    assert service(database).is_up(60)
+    assert ComputeNode.get_all(get_admin_context(database)) == []
