@@ -16,7 +16,7 @@ A class carries its data as attributes and formats its own message; none knows H
     +-- Invalid
     |   +-- InvalidTransition, InvalidImageProperty, InvalidFilter, InvalidInstancePrimitive,
     |   |   InvalidDomain, ImageUnacceptable
-    |   +-- VolumeBackedUnsupported, VolumeBackedBackup
+    |   +-- VolumeBackedUnsupported, VolumeBackedBackup, InvalidRotation
     |   +-- RequestedImageNotFound, ImageNotActive, FlavorMemoryTooSmall,
     |   |   FlavorDiskSmallerThanImage, FlavorDiskSmallerThanMinDisk
     +-- Forbidden
@@ -30,7 +30,8 @@ A class carries its data as attributes and formats its own message; none knows H
     |   +-- HypervisorUnavailable, LibvirtOperationFailed, WaitTimeout,
     |   |   AgentError, AgentUnresponsive, QuiesceUnsupported, QemuImgFailed, QemuNbdFailed,
     |   |   UnsafeDisk, DeviceError, BlockJobFailed, BackupJobFailed, ScratchFull,
-    |   |   SocketDirectoryUnusable, HostDiskFull, FakeFailure
+    |   |   SocketDirectoryUnusable, HostDiskFull, FilesNotRemoved, DomainExists,
+    |   |   HypervisorUnsupported, FakeFailure
     +-- SpawnFailed
     +-- SnapshotFailed, SnapshotInterrupted, SnapshotMethodUnavailable
 """
@@ -284,6 +285,11 @@ class VolumeBackedBackup(Invalid):
         "Instance {self.instance_uuid} boots from a volume; backups of volume-backed instances "
         "are not supported."
     )
+
+
+class InvalidRotation(Invalid):
+    reason: str
+    msg = "The backup's type must be text and its rotation a number from 0 on, but {self.reason}"
 
 
 # -- limits and permissions ------------------------------------------------------------------
@@ -577,6 +583,28 @@ class HostDiskFull(HypervisorError):
     needed_mib: int
     msg = "There are {self.free_mib} MiB free in {self.path}, and {self.needed_mib} MiB are needed"
     user_msg = "The compute host has not enough room for the instance."
+
+
+class FilesNotRemoved(HypervisorError):
+    """:ivar path: the directory of the instance's files."""
+
+    path: str
+    reason: str
+    msg = "The files in {self.path} could not be removed: {self.reason}"
+
+
+class DomainExists(HypervisorError):
+    """:ivar key: the name or the uuid that a new domain was to have."""
+
+    domain: str
+    key: str
+    msg = "Domain {self.domain} has {self.key} already; it was not made for this request"
+
+
+class HypervisorUnsupported(HypervisorError):
+    operation: str
+    reason: str
+    msg = "This host cannot {self.operation}: {self.reason}"
 
 
 class FakeFailure(HypervisorError):
