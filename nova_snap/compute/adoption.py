@@ -27,10 +27,6 @@ _VM_STATES: Final = {
     power_state.SUSPENDED: vm_states.SUSPENDED,
 }
 
-# Of the image's own attributes, those that Nova keeps with the instance.
-_KEPT_ATTRIBUTES: Final = ("min_ram", "min_disk", "disk_format", "container_format")
-_VALUE_LENGTH: Final = 255
-
 
 class Images(Protocol):
     """The image service, as far as adopting reads it."""
@@ -189,8 +185,4 @@ def _image_metadata(context: RequestContext, image_api: Images, image_ref: str) 
     except exception.NovaSnapError as error:
         LOG.warning("The properties of image %s are not known: %s", image_ref, error)
         return {}
-    return {
-        f"{IMAGE_PREFIX}{key}": str(value)[:_VALUE_LENGTH]
-        for key, value in image.items()
-        if value is not None and (key in _KEPT_ATTRIBUTES or key not in image_properties.ATTRIBUTES)
-    }
+    return image_properties.kept_with_instance(image)

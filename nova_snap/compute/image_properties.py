@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from nova_snap import exception
 from nova_snap.context import RequestContext
-from nova_snap.objects.instance import Instance
+from nova_snap.objects.instance import IMAGE_PREFIX, Instance
 
 SNAPSHOT: Final = "snapshot"
 BACKUP: Final = "backup"
@@ -71,6 +71,22 @@ ATTRIBUTES: Final = frozenset(
         "visibility",
     }
 )
+
+
+# Of the image's own attributes, those that Nova keeps with the instance.
+_KEPT_ATTRIBUTES: Final = ("min_ram", "min_disk", "disk_format", "container_format")
+
+
+def kept_with_instance(image: Mapping[str, Any]) -> dict[str, str]:
+    """What an instance keeps of the image that it is made from, for its system_metadata.
+
+    :param image: the record, flat as the image service has it.
+    """
+    return {
+        f"{IMAGE_PREFIX}{key}": str(value)[:_VALUE_LENGTH]
+        for key, value in image.items()
+        if value is not None and (key in _KEPT_ATTRIBUTES or key not in ATTRIBUTES)
+    }
 
 
 def build(

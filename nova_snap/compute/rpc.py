@@ -14,6 +14,10 @@ VERSION: Final = "1.1"
 1.0 - snapshot_instance(instance, image_id): ``instance`` is a uuid or a serialised Instance,
 ``image_id`` names an image in status queued.
 1.1 - backup_instance(instance, image_id, backup_type, rotation).
+build_instance(instance, network), terminate_instance(instance), start_instance(instance), and so
+stop, pause, unpause, suspend, resume and reboot: the instance's task_state says that it is wanted,
+and a message that it does not announce is not obeyed.
+get_console_output(instance, length): answers ``{"output": text or None, "reason": why not}``.
 """
 
 

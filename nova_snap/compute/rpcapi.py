@@ -8,6 +8,7 @@ from oslo_config import cfg
 
 from nova_snap import exception
 from nova_snap.compute import rpc
+from nova_snap.compute.power_actions import PowerAction
 from nova_snap.context import RequestContext
 from nova_snap.objects.instance import Instance
 
@@ -15,10 +16,15 @@ from nova_snap.objects.instance import Instance
 class ComputeAPI:
     """Sends messages to compute hosts.
 
+    Each method returns when the message is with the broker, and raises
+    :class:`nova_snap.exception.InstanceNotReady` if the instance has no host,
+    :class:`nova_snap.exception.MessagingUnavailable` if the message was not taken.
+
     :param transport: from :func:`nova_snap.compute.rpc.get_transport`.
     """
 
     def __init__(self, conf: cfg.ConfigOpts, transport: oslo_messaging.Transport) -> None:
+        self._call_timeout: int = conf.rpc.call_timeout
         self._client = oslo_messaging.get_rpc_client(
             transport,
             rpc.target(conf),
@@ -29,13 +35,11 @@ class ComputeAPI:
         )
 
     def snapshot_instance(self, ctxt: RequestContext, instance: Instance, image_id: str) -> None:
-        """Ask the instance's host to take a snapshot; returns when the message is with the broker.
+        """Ask the instance's host to take a snapshot.
 
         :param image_id: an image in status ``queued``, which the snapshot becomes.
-        :raises nova_snap.exception.InstanceNotReady: if the instance has no host.
-        :raises nova_snap.exception.MessagingUnavailable: if the message was not taken.
         """
-        self._cast("1.0", ctxt, instance, "snapshot_instance", image_id=image_id)
+        self._cast(ctxt, instance, "snapshot_instance", "1.0", image_id=image_id)
 
     def backup_instance(
         self,
@@ -45,41 +49,80 @@ class ComputeAPI:
         backup_type: str,
         rotation: int,
     ) -> None:
-        """Ask the instance's host to take a backup; returns when the message is with the broker.
+        """Ask the instance's host to take a backup.
 
         :param image_id: an image in status ``queued``, which the backup becomes.
         :param backup_type: what the backups are called that count for ``rotation``.
         :param rotation: how many of them are kept.
-        :raises nova_snap.exception.NovaSnapError: as :meth:`snapshot_instance`.
         """
         self._cast(
-            "1.1",
             ctxt,
             instance,
             "backup_instance",
+            "1.1",
             image_id=image_id,
             backup_type=backup_type,
             rotation=rotation,
         )
 
-    def _cast(
-        self,
-        version: str,
-        ctxt: RequestContext,
-        instance: Instance,
-        method: str,
-        **arguments: Any,
+    def build_instance(self, ctxt: RequestContext, instance: Instance, network: str) -> None:
+        """Ask the instance's host to make it, which is in task_state scheduling.
+
+        :param network: see :class:`nova_snap.compute.server_request.ServerRequest`.
+        """
+        self._cast(ctxt, instance, "build_instance", "1.1", network=network)
+
+    def terminate_instance(self, ctxt: RequestContext, instance: Instance) -> None:
+        """Ask the instance's host to remove it, which is in task_state deleting."""
+        self._cast(ctxt, instance, "terminate_instance", "1.1")
+
+    def switch_instance(
+        self, ctxt: RequestContext, instance: Instance, action: PowerAction
     ) -> None:
-        """:param version: the oldest one that has the method: a host that has not been upgraded
-        yet still obeys."""
-        host = instance.host
-        if not host:
-            raise exception.InstanceNotReady(instance_uuid=instance.uuid)
+        """Ask the instance's host for the action that its task_state announces."""
+        self._cast(ctxt, instance, action.method, "1.1")
+
+    def get_console_output(
+        self, ctxt: RequestContext, instance: Instance, length: int | None
+    ) -> str:
+        """The last ``length`` lines of the guest's console; ``None`` for all that is kept.
+
+        :raises nova_snap.exception.ConsoleNotAvailable: if there are none to be had.
+        :raises nova_snap.exception.MessagingUnavailable: also if no answer comes in time.
+        """
+        host = self._host_of(instance)
+        cctxt = self._client.prepare(server=host, version="1.1", timeout=self._call_timeout)
+        try:
+            answer: dict[str, Any] = cctxt.call(
+                ctxt, "get_console_output", instance=instance.uuid, length=length
+            )
+        except oslo_messaging.MessagingTimeout as error:
+            reason = f"no answer within {self._call_timeout} s"
+            raise exception.MessagingUnavailable(host=host, reason=reason) from error
+        except (oslo_messaging.MessagingException, oslo_messaging.RemoteError) as error:
+            raise exception.MessagingUnavailable(host=host, reason=str(error)) from error
+        if answer["output"] is None:
+            raise exception.ConsoleNotAvailable(
+                instance_uuid=instance.uuid, reason=answer["reason"]
+            )
+        return str(answer["output"])
+
+    def _cast(
+        self, ctxt: RequestContext, instance: Instance, method: str, version: str, **kwargs: Any
+    ) -> None:
+        host = self._host_of(instance)
+        # The version that brought the method: a host that is not upgraded yet knows the older ones.
         cctxt = self._client.prepare(server=host, version=version)
         try:
-            cctxt.cast(ctxt, method, instance=instance.uuid, **arguments)
+            cctxt.cast(ctxt, method, instance=instance.uuid, **kwargs)
         except oslo_messaging.MessageUndeliverable as error:
             reason = "no compute service has ever listened there"
             raise exception.MessagingUnavailable(host=host, reason=reason) from error
         except oslo_messaging.MessagingException as error:
             raise exception.MessagingUnavailable(host=host, reason=str(error)) from error
+
+    @staticmethod
+    def _host_of(instance: Instance) -> str:
+        if not instance.host:
+            raise exception.InstanceNotReady(instance_uuid=instance.uuid)
+        return instance.host

@@ -23,20 +23,35 @@ ALLOWED: Final[frozenset[tuple[str | None, str | None]]] = frozenset(
         (ts.IMAGE_SNAPSHOT, ts.IMAGE_PENDING_UPLOAD),
         # The content goes to the image service.
         (ts.IMAGE_PENDING_UPLOAD, ts.IMAGE_UPLOADING),
-        # Done.
-        (ts.IMAGE_UPLOADING, None),
-        # Failed, or refused: from wherever it was.
-        (ts.IMAGE_SNAPSHOT_PENDING, None),
-        (ts.IMAGE_SNAPSHOT, None),
-        (ts.IMAGE_PENDING_UPLOAD, None),
-        (ts.IMAGE_BACKUP, None),
         # The API accepts a createBackup, and the compute service takes it up.
         (None, ts.IMAGE_BACKUP),
         (ts.IMAGE_BACKUP, ts.IMAGE_SNAPSHOT),
+        # The host takes a new server up, which is made in task_state scheduling.
+        (ts.SCHEDULING, ts.SPAWNING),
+        # The API accepts an action on the guest, or the power state is put right.
+        (None, ts.POWERING_ON),
+        (None, ts.POWERING_OFF),
+        (None, ts.PAUSING),
+        (None, ts.UNPAUSING),
+        (None, ts.SUSPENDING),
+        (None, ts.RESUMING),
+        (None, ts.REBOOTING),
+        (None, ts.REBOOTING_HARD),
+        # The host has begun to reboot the guest.
+        (ts.REBOOTING, ts.REBOOT_STARTED),
+        (ts.REBOOTING_HARD, ts.REBOOT_STARTED_HARD),
+        # A hard reboot is the way out of what hangs.
+        (ts.REBOOTING, ts.REBOOTING_HARD),
+        (ts.REBOOT_STARTED, ts.REBOOTING_HARD),
+        (ts.REBOOT_STARTED_HARD, ts.REBOOTING_HARD),
+        (ts.PAUSING, ts.REBOOTING_HARD),
+        (ts.UNPAUSING, ts.REBOOTING_HARD),
+        (ts.SUSPENDING, ts.REBOOTING_HARD),
+        (ts.RESUMING, ts.REBOOTING_HARD),
+        # Done, failed, refused, or reset by an administrator: from wherever it was.
+        *((state, None) for state in ts.ALL),
         # A delete may come at any time.
-        *((state, ts.DELETING) for state in (None, *ts.SNAPSHOT_STATES)),
-        # A delete that failed.
-        (ts.DELETING, None),
+        *((state, ts.DELETING) for state in (None, *ts.ALL) if state != ts.DELETING),
     }
 )
 

@@ -9,12 +9,39 @@ GROUP = cfg.OptGroup("quota", title="Quota")
 
 OPTS = [
     cfg.IntOpt(
+        "instances",
+        default=10,
+        min=-1,
+        help="""
+How many instances a project may have; -1 for no limit. Adopted ones count, but adopting is never
+refused.
+""",
+    ),
+    cfg.IntOpt(
+        "cores",
+        default=20,
+        min=-1,
+        help="""
+How many virtual CPUs the instances of a project may have together; -1 for no limit.
+""",
+    ),
+    cfg.IntOpt(
+        "ram",
+        default=51200,
+        min=-1,
+        help="""
+How many MiB of memory the instances of a project may have together; -1 for no limit.
+""",
+    ),
+    cfg.IntOpt(
         "metadata_items",
         default=128,
         min=-1,
         help="""
-How many items the metadata of a createImage may have for microversions below 2.39; -1 for no
-limit. From 2.39 on, as in Nova, the limit is the image service's own.
+How many items the metadata of a server may have; -1 for no limit.
+
+It is the limit for the metadata of a createImage too for microversions below 2.39. From 2.39 on,
+as in Nova, that limit is the image service's own.
 """,
     ),
 ]

@@ -26,6 +26,15 @@ How often a process tries again to hand a message to the broker before it gives 
 tries, the client waits; when it gives up, the client gets 503 and nothing has changed.
 """,
     ),
+    cfg.IntOpt(
+        "call_timeout",
+        default=30,
+        min=1,
+        help="""
+Seconds that the API waits for a compute host's answer where it needs one: the console's output.
+The client gets 503 then.
+""",
+    ),
 ]
 
 

@@ -132,13 +132,21 @@ class Instance:
     # -- writing ---------------------------------------------------------------------------
 
     @retry_on_deadlock
-    def create(self, context: RequestContext) -> None:
-        """Add the instance to the database."""
+    def create(self, context: RequestContext, name_template: str | None = None) -> None:
+        """Add the instance to the database.
+
+        :param name_template: makes its name, of the row's number (``%d``, ``%08x``) or of
+            ``%(uuid)s``.
+        """
         self._context = context
         with context.db.writer() as session:
             row = models.Instance(**self._values())
             session.add(row)
             session.flush()
+            if name_template is not None:
+                by_uuid = {"uuid": self.uuid}
+                row.name = name_template % (by_uuid if "%(" in name_template else row.id)
+                session.flush()
             self._load(row)
 
     @retry_on_deadlock

@@ -15,6 +15,8 @@ from nova_snap import exception
 from nova_snap.context import RequestContext
 from nova_snap.db import action_queries, models
 
+CREATE = "create"
+DELETE = "delete"
 CREATE_IMAGE = "createImage"
 CREATE_BACKUP = "createBackup"
 
