@@ -14,11 +14,13 @@ import jsonschema
 from oslo_utils import timeutils, uuidutils
 
 from nova_snap.api import errors, text
+from nova_snap.api.schemas.types import MAX_INT
 
 FORMATS: Final = jsonschema.FormatChecker(formats=())
 """Every ``format`` that a schema here may name; each checks strings only."""
 
 _LAST_CHARACTER: Final = 0xFFFE
+_MAX_DIGITS: Final = len(str(MAX_INT))
 _NAME_HINT: Final = (
     "A name is made of printable characters of Unicode's Basic Multilingual Plane, and it neither "
     "begins nor ends with white space."
@@ -32,12 +34,17 @@ def _is_printable(character: str) -> bool:
 
 def is_name(value: str) -> bool:
     """Whether ``value`` may name a thing: what Nova's v2.1 allows, which MySQL's utf8 can hold."""
-    if not all(_is_printable(character) for character in value):
+    if not is_printable(value):
         return False
     return not value or "Zs" not in (
         unicodedata.category(value[0]),
         unicodedata.category(value[-1]),
     )
+
+
+def is_printable(value: str) -> bool:
+    """Whether every character can be shown, and white space is spaces."""
+    return all(_is_printable(character) for character in value)
 
 
 def _is_regex(value: str) -> bool:
@@ -72,6 +79,11 @@ def _is_uri(value: str) -> bool:
     return bool(parts.scheme and parts.netloc) and " " not in value
 
 
+def _is_number(value: str, least: int) -> bool:
+    digits = value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS
+    return digits and least <= int(value) <= MAX_INT
+
+
 def _is_address(
     kind: type[ipaddress.IPv4Address] | type[ipaddress.IPv6Address], value: str
 ) -> bool:
@@ -85,6 +97,9 @@ def _is_address(
 def _register() -> None:
     checks = {
         "name": is_name,
+        "printable": is_printable,
+        "number": lambda value: _is_number(value, 0),
+        "positive-number": lambda value: _is_number(value, 1),
         "regex": _is_regex,
         "date-time": _is_time,
         "base64": _is_base64,

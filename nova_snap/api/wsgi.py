@@ -81,7 +81,7 @@ class Request(webob.Request):  # type: ignore[misc]
         if not raw:
             raise errors.MalformedRequest(reason="Malformed request body: there is none.")
         try:
-            body = json.loads(raw.decode("utf-8"))
+            body = json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant)
             # A lone surrogate ("\ud800") is JSON and yet no text that could be passed on.
             json.dumps(body, ensure_ascii=False).encode("utf-8")
         except UnicodeError:
@@ -95,6 +95,11 @@ class Request(webob.Request):  # type: ignore[misc]
         if not isinstance(body, dict):
             raise errors.MalformedRequest(reason="Malformed request body: it is not a JSON object.")
         return body
+
+
+def _refuse_constant(name: str) -> None:
+    """Python reads NaN and Infinity, which are no JSON, and no number for a database."""
+    raise ValueError(name)
 
 
 def json_response(body: object, status: int = 200) -> webob.Response:

@@ -21,6 +21,43 @@ TIME: Final[Schema] = {"type": "string", "format": "date-time"}
 STRING: Final[Schema] = {"type": "string"}
 STRING_OR_NULL: Final[Schema] = {"type": ["string", "null"]}
 
+BOOLEAN: Final[Schema] = {
+    "enum": [
+        *(True, "True", "TRUE", "true", "1", "ON", "On", "on", "YES", "Yes", "yes", "y", "t"),
+        *(False, "False", "FALSE", "false", "0", "OFF", "Off", "off", "NO", "No", "no", "n", "f"),
+    ]
+}
+"""What Nova takes for yes and no; :func:`oslo_utils.strutils.bool_from_string` reads it."""
+
+MAX_INT: Final = 0x7FFFFFFF
+"""The largest number that a column of the database holds."""
+
+# Numbers may come as strings, of which "minimum" says nothing: the format does.
+POSITIVE_NUMBER: Final[Schema] = {
+    "type": ["integer", "string"],
+    "minimum": 1,
+    "maximum": MAX_INT,
+    "format": "positive-number",
+}
+NUMBER: Final[Schema] = {**POSITIVE_NUMBER, "minimum": 0, "format": "number"}
+
+PRINTABLE_OR_NULL: Final[Schema] = {
+    "type": ["string", "null"],
+    "maxLength": 255,
+    "format": "printable",
+}
+
+ADDRESS_V4: Final[Schema] = {"type": "string", "format": "ipv4"}
+ADDRESS_V6: Final[Schema] = {"type": "string", "format": "ipv6"}
+ADDRESS: Final[Schema] = {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}
+
+TAG: Final[Schema] = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 60,
+    "pattern": r"^[^,/]*$(?!\n)",
+}
+
 PROJECT_OR_USER: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": 255}
 
 
