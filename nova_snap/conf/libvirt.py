@@ -27,6 +27,28 @@ for domains of type kvm.
 """,
     ),
     cfg.StrOpt(
+        "cpu_mode",
+        choices=[
+            ("host-model", "What the host's CPU has, as libvirt knows it by name."),
+            ("host-passthrough", "The host's CPU itself."),
+            ("maximum", "All that the hypervisor can do."),
+            ("none", "The hypervisor's own default."),
+        ],
+        help="""
+The CPU of the instances that are made here. Unset, it is host-model for virt_type kvm, and maximum
+for qemu.
+""",
+    ),
+    cfg.IntOpt(
+        "image_download_timeout",
+        default=3600,
+        min=1,
+        help="""
+Seconds that the download of an image for a new instance may take, or the wait for another instance
+that downloads the same one. Raise it where images are large and the way to them is slow.
+""",
+    ),
+    cfg.StrOpt(
         "snapshot_image_format",
         choices=[
             ("raw", "The disk's bytes, as long as the disk."),

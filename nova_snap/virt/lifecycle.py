@@ -203,9 +203,9 @@ class LifecycleDriver(abc.ABC):
 
     @abc.abstractmethod
     def get_console_output(self, instance: InstanceLike) -> bytes:
-        """The end of what the guest has printed on its serial console; empty if it has none.
+        """The end of what the guest has printed on its serial console, at most 100 KiB.
 
-        It is bounded: at least the last 100 KiB come, if there are so many.
+        :raises nova_snap.exception.ConsoleNotAvailable: if nothing keeps what it prints.
         """
 
     @abc.abstractmethod

@@ -131,7 +131,7 @@ def parse(xml: str, name: str) -> Domain:
 
     :raises nova_snap.exception.InvalidDomain: if this is no domain's XML.
     """
-    root = _root(xml, name)
+    root = read_root(xml, name)
     return Domain(
         uuid=_text(root, "uuid", name),
         name=_text(root, "name", name),
@@ -153,7 +153,7 @@ def device_exists(xml: str, device: HostDevice, name: str) -> bool:
     :param xml: of the domain.
     :raises nova_snap.exception.InvalidDomain: if this is no domain's XML.
     """
-    present = ((found.kind, found.address) for found in _host_devices(_root(xml, name)))
+    present = ((found.kind, found.address) for found in _host_devices(read_root(xml, name)))
     return (device.kind, device.address) in present
 
 
@@ -163,7 +163,7 @@ def backup_socket(xml: str, name: str) -> str:
     :param xml: of the job (``<domainbackup>``).
     :raises nova_snap.exception.InvalidDomain: if it cannot be read.
     """
-    return _attribute(_root(xml, name, "domainbackup"), "server", "socket") or ""
+    return _attribute(read_root(xml, name, "domainbackup"), "server", "socket") or ""
 
 
 def dac_owner(xml: str) -> tuple[int, int] | None:
@@ -172,7 +172,7 @@ def dac_owner(xml: str) -> tuple[int, int] | None:
     :param xml: of a domain that runs.
     :returns: ``None`` if libvirt does not tell, or tells names that this host does not know.
     """
-    for label in _root(xml, "").iterfind("seclabel[@model='dac']/label"):
+    for label in read_root(xml, "").iterfind("seclabel[@model='dac']/label"):
         user, _, group = (label.text or "").partition(":")
         try:
             uid = int(user) if user.startswith("+") else pwd.getpwnam(user).pw_uid
@@ -188,13 +188,18 @@ def without_secrets(xml: str, name: str) -> str:
 
     :raises nova_snap.exception.InvalidDomain: if this is no domain's XML.
     """
-    root = _root(xml, name)
+    root = read_root(xml, name)
     for element in root.iter():
         element.attrib.pop("passwd", None)
     return str(etree.tostring(root, encoding="unicode"))
 
 
-def _root(xml: str, name: str, tag: str = "domain") -> etree._Element:
+def read_root(xml: str, name: str, tag: str = "domain") -> etree._Element:
+    """The outermost element, nothing outside of the text being read for it.
+
+    :param name: what to call the domain in errors.
+    :raises nova_snap.exception.InvalidDomain: if it is broken, too long or another one.
+    """
     data = xml.encode()
     if len(data) > MAX_XML_BYTES:
         reason = f"its XML is longer than {MAX_XML_BYTES} bytes"

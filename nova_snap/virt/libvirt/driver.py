@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Snapshots of libvirt guests, put together from the modules beside this one."""
+"""The libvirt driver: snapshots of guests, put together from the modules beside this one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from nova_snap.virt.libvirt import (
     domain_xml,
     imagebackend,
     lifecycle,
-    qemu_img,
     quiesce,
     snapshot_metadata,
 )
@@ -74,12 +73,9 @@ class LibvirtDriver(lifecycle.LibvirtLifecycle):
     """The guests of one libvirt."""
 
     def __init__(
-        self, conf: cfg.ConfigOpts, image_api: driver.ImageUploader, host: Host | None = None
+        self, conf: cfg.ConfigOpts, image_api: driver.ImageService, host: Host | None = None
     ) -> None:
-        self._conf = conf
-        self._image_api = image_api
-        self._host = host or Host(conf)
-        self._tool = qemu_img.QemuImg(conf)
+        super().__init__(conf, image_api, host)
         self._recovery = Recovery(conf, self._host)
 
     def init_host(self) -> None:
@@ -97,10 +93,8 @@ class LibvirtDriver(lifecycle.LibvirtLifecycle):
             )
             raise exception.HypervisorUnavailable(uri=self._host.uri, reason=reason)
         LOG.info("Host: %s", found)
+        super().init_host()
         self._recovery.recover()
-
-    def close(self) -> None:
-        self._host.close()
 
     def get_info(self, instance: driver.InstanceLike) -> driver.InstanceInfo:
         return driver.InstanceInfo(state=self._host.get_guest(instance.name).power_state())

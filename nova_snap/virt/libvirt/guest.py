@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The only calls that are ever made to a libvirt domain."""
+"""The calls that are made to a libvirt domain; those of its life are in ``guest_life.py``."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final
 
 import libvirt
 from oslo_log import log as logging
@@ -14,13 +14,9 @@ from oslo_utils import units
 from nova_snap import exception
 from nova_snap.compute import power_state
 from nova_snap.virt.libvirt import domain_xml
-
-if TYPE_CHECKING:
-    from nova_snap.virt.libvirt.host import Host
+from nova_snap.virt.libvirt.guest_life import GuestLife
 
 LOG = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 POWER_STATES: Final = {
     libvirt.VIR_DOMAIN_NOSTATE: power_state.NOSTATE,
@@ -66,43 +62,8 @@ class BlockJob:
     end: int
 
 
-class Guest:
-    """A domain.
-
-    Each method is one libvirt call (see :meth:`nova_snap.virt.libvirt.host.Host.call` for how it
-    is bound and what it raises). The connection may be lost and opened again between two of them.
-    """
-
-    def __init__(self, host: Host, domain: Any, name: str, uuid: str) -> None:
-        self._host = host
-        self._domain = domain
-        self.name = name
-        self.uuid = uuid
-
-    def __repr__(self) -> str:
-        return f"<Guest {self.name} {self.uuid}>"
-
-    def _call(
-        self,
-        operation: str,
-        function: Callable[[Any], T],
-        seconds: float | None = None,
-        give_up: Callable[[], None] | None = None,
-        grace: float = 0.0,
-    ) -> T:
-        connection = self._host.connection()
-        if self._domain.connect() is not connection:
-            # The connection that the domain came from is gone, and the domain with it.
-            self._domain = self._host.lookup("lookupByUUIDString", self.uuid)
-        domain = self._domain
-        return self._host.call(
-            operation, self.name, lambda: function(domain), seconds, give_up, grace
-        )
-
-    @property
-    def patience(self) -> float:
-        """Seconds for which an operation that must not fail is worth trying again."""
-        return float(self._host.operation_timeout)
+class Guest(GuestLife):
+    """A domain: what it is, its jobs, its agent, its devices. Its life is in the base class."""
 
     # -- what it is ---------------------------------------------------------------------------
 
@@ -208,10 +169,6 @@ class Guest:
             raise
         return domain_xml.backup_socket(xml, self.name)
 
-    def abort_job(self) -> None:
-        """Tell the domain's job to end, be it a save or a backup. A backup ends some time later."""
-        self._call("abortJob", lambda dom: dom.abortJob())
-
     # -- its agent ----------------------------------------------------------------------------
 
     def set_agent_timeout(self, seconds: int | None) -> None:
@@ -261,55 +218,6 @@ class Guest:
             late = exc.code in _AGENT_LATE
             error = exception.AgentUnresponsive if late else exception.AgentError
             raise error(domain=self.name, operation=verb, reason=exc.reason) from exc
-
-    # -- its life -----------------------------------------------------------------------------
-
-    def managed_save(self, seconds: float) -> None:
-        """Save the memory to disk and stop; a save that takes too long is aborted.
-
-        :raises nova_snap.exception.WaitTimeout: if it was aborted; the guest goes on then.
-        """
-        self._call(
-            "managedSave",
-            lambda dom: dom.managedSave(0),
-            seconds,
-            give_up=self.abort_job,
-            grace=self.patience,
-        )
-
-    def launch(self, paused: bool, seconds: float) -> None:
-        """Start it, from its saved memory if there is any."""
-        flags = libvirt.VIR_DOMAIN_START_PAUSED if paused else 0
-        self._call("createWithFlags", lambda dom: dom.createWithFlags(flags), seconds)
-
-    def suspend(self) -> None:
-        """Pause it."""
-        self._call("suspend", lambda dom: dom.suspend())
-
-    def resume(self) -> None:
-        """Let it run on from a pause."""
-        self._call("resume", lambda dom: dom.resume())
-
-    def undefine_keeping_state(self, keep_nvram: bool, keep_tpm: bool) -> None:
-        """Make a running domain transient.
-
-        Its UEFI variables and its TPM's state stay where they are, for the definition that
-        follows. Flags that would also remove a saved memory, snapshots or checkpoints are not
-        given: libvirt asks for them only when a domain that does not run is undefined, and then
-        refusing is right.
-        """
-        flags = 0
-        if keep_nvram:
-            flags |= libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
-        if keep_tpm:
-            flags |= libvirt.VIR_DOMAIN_UNDEFINE_KEEP_TPM
-        self._call("undefineFlags", lambda dom: dom.undefineFlags(flags))
-
-    def autostart(self) -> bool:
-        return bool(self._call("autostart", lambda dom: dom.autostart()))
-
-    def set_autostart(self, value: bool) -> None:
-        self._call("setAutostart", lambda dom: dom.setAutostart(int(value)))
 
     # -- its devices --------------------------------------------------------------------------
 

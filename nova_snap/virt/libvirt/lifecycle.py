@@ -1,44 +1,92 @@
 # SPDX-License-Identifier: Apache-2.0
 """The life of libvirt guests, put together from the modules beside this one."""
 
+from collections.abc import Callable
+
+from oslo_config import cfg
+from oslo_log import log as logging
+
+from nova_snap import context as nova_context
 from nova_snap.virt import driver
+from nova_snap.virt.libvirt import console, events, qemu_img, resources, spawn
+from nova_snap.virt.libvirt.guest import Guest
+from nova_snap.virt.libvirt.host import Host
+from nova_snap.virt.libvirt.image_cache import ImageCache
+from nova_snap.virt.libvirt.instance_files import InstanceFiles
+from nova_snap.virt.libvirt.power import Power
+
+LOG = logging.getLogger(__name__)
 
 
 class LibvirtLifecycle(driver.ComputeDriver):
-    """The part of the driver that makes, ends and switches instances."""
+    """The part of the driver that makes, ends and switches instances.
 
-    def spawn(self, *_arguments: object) -> None:  # type: ignore[override]
-        raise NotImplementedError
+    An instance is the domain that has its uuid: the name may be that of somebody else's domain.
+    """
 
-    def destroy(self, *_arguments: object) -> None:  # type: ignore[override]
-        raise NotImplementedError
+    def __init__(
+        self, conf: cfg.ConfigOpts, image_api: driver.ImageService, host: Host | None = None
+    ) -> None:
+        self._conf = conf
+        self._image_api = image_api
+        self._host = host or Host(conf)
+        self._tool = qemu_img.QemuImg(conf)
+        self._files = InstanceFiles(conf)
+        self._cache = ImageCache(conf, image_api, self._files)
+        self._power = Power(conf)
+        self._events = events.Listener(self._host)
 
-    def power_on(self, *_arguments: object) -> None:  # type: ignore[override]
-        raise NotImplementedError
+    def init_host(self) -> None:
+        """See the base class. Also removes what broken downloads have left."""
+        self._cache.remove_unused()
 
-    def power_off(self, *_arguments: object) -> None:  # type: ignore[override]
-        raise NotImplementedError
+    def close(self) -> None:
+        self._events.close()
+        self._host.close()
 
-    def reboot(self, *_arguments: object) -> None:  # type: ignore[override]
-        raise NotImplementedError
+    def spawn(
+        self,
+        context: nova_context.RequestContext,
+        instance: driver.InstanceLike,
+        request: driver.SpawnRequest,
+        check: Callable[[], None],
+    ) -> None:
+        made = spawn.Spawn(self._conf, self._host, self._cache, self._files, self._tool)
+        made.run(context, instance, request, check)
 
-    def pause(self, *_arguments: object) -> None:  # type: ignore[override]
-        raise NotImplementedError
+    def destroy(self, instance: driver.InstanceLike) -> None:
+        spawn.remove(self._host, self._files, instance)
+        LOG.info("Removed instance %s", instance.uuid)
 
-    def unpause(self, *_arguments: object) -> None:  # type: ignore[override]
-        raise NotImplementedError
+    def power_on(self, instance: driver.InstanceLike) -> None:
+        self._power.on(self._guest(instance))
 
-    def suspend(self, *_arguments: object) -> None:  # type: ignore[override]
-        raise NotImplementedError
+    def power_off(self, instance: driver.InstanceLike, timeout: float) -> None:
+        self._power.off(self._guest(instance), timeout)
 
-    def resume(self, *_arguments: object) -> None:  # type: ignore[override]
-        raise NotImplementedError
+    def reboot(self, instance: driver.InstanceLike, hard: bool, timeout: float) -> None:
+        self._power.reboot(self._guest(instance), hard, timeout)
 
-    def get_console_output(self, *_arguments: object) -> None:  # type: ignore[override]
-        raise NotImplementedError
+    def pause(self, instance: driver.InstanceLike) -> None:
+        self._power.pause(self._guest(instance))
 
-    def on_lifecycle_event(self, *_arguments: object) -> None:  # type: ignore[override]
-        raise NotImplementedError
+    def unpause(self, instance: driver.InstanceLike) -> None:
+        self._power.unpause(self._guest(instance))
 
-    def host_resources(self, *_arguments: object) -> None:  # type: ignore[override]
-        raise NotImplementedError
+    def suspend(self, instance: driver.InstanceLike) -> None:
+        self._power.suspend(self._guest(instance))
+
+    def resume(self, instance: driver.InstanceLike) -> None:
+        self._power.resume(self._guest(instance))
+
+    def get_console_output(self, instance: driver.InstanceLike) -> bytes:
+        return console.read(self._guest(instance))
+
+    def on_lifecycle_event(self, callback: Callable[[str, int], None]) -> None:
+        self._events.add(callback)
+
+    def host_resources(self) -> driver.HostResources:
+        return resources.read(self._host, self._files)
+
+    def _guest(self, instance: driver.InstanceLike) -> Guest:
+        return self._host.get_guest_by_uuid(instance.uuid)

@@ -3,7 +3,7 @@
 
 Nova writes ``<nova:instance>`` into ``<metadata>``: since 2014 in the namespace that ends in 1.0,
 later in the one that ends in 1.1, with more in it each time. Whatever of it is missing is
-``None`` here.
+``None`` here. The domains that nova_snap makes have it too, for whoever reads it of Nova's.
 """
 
 import dataclasses
@@ -97,3 +97,41 @@ def _parse_instance(nova: _Element) -> NovaMetadata:
             if element.get("name")
         },
     )
+
+
+def build(nova: NovaMetadata) -> etree._Element:
+    """The ``<nova:instance>`` that :func:`parse` finds the same in; of version 1.1."""
+    namespace = NAMESPACES[0]
+    instance = etree.Element(f"{{{namespace}}}instance", nsmap={"nova": namespace})
+
+    def add(
+        parent: etree._Element, tag: str, text: object = None, **attributes: str | None
+    ) -> etree._Element:
+        given = {key: value for key, value in attributes.items() if value is not None}
+        child = etree.SubElement(parent, f"{{{namespace}}}{tag}", given)
+        if text is not None:
+            child.text = str(text)
+        return child
+
+    if nova.display_name is not None:
+        add(instance, "name", nova.display_name)
+    if nova.created_at is not None:
+        add(instance, "creationTime", nova.created_at)
+    flavor = add(instance, "flavor", name=nova.flavor_name)
+    for tag, value in (
+        ("memory", nova.memory_mb), ("disk", nova.root_gb), ("swap", nova.swap_mb),
+        ("ephemeral", nova.ephemeral_gb), ("vcpus", nova.vcpus),
+    ):  # fmt: skip
+        if value is not None:
+            add(flavor, tag, value)
+    owner = add(instance, "owner")
+    if nova.user_id is not None:
+        add(owner, "user", nova.user_name, uuid=nova.user_id)
+    if nova.project_id is not None:
+        add(owner, "project", nova.project_name, uuid=nova.project_id)
+    if nova.image_ref is not None:
+        add(instance, "root", type="image", uuid=nova.image_ref)
+    properties = add(add(instance, "image"), "properties")
+    for name, text in sorted(nova.image_properties.items()):
+        add(properties, "property", text, name=name)
+    return instance

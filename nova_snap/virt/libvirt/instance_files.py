@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the files of instances are: nothing outside of these paths is ever made or removed."""
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from typing import Final
+
+from oslo_config import cfg
+from oslo_log import log as logging
+
+from nova_snap import exception
+
+LOG = logging.getLogger(__name__)
+
+BASE: Final = "_base"
+LOCKS: Final = "locks"
+
+# The hypervisor's user must get to the disks; what is in them, their own modes protect.
+_DIRECTORY_MODE: Final = 0o755
+
+
+class InstanceFiles:
+    """The directory ``instances_path``.
+
+    :ivar root: absolute, without symbolic links.
+    """
+
+    def __init__(self, conf: cfg.ConfigOpts) -> None:
+        self.root: str = os.path.realpath(conf.instances_path)
+
+    @property
+    def base(self) -> str:
+        """Directory of the images that disks are made from."""
+        return os.path.join(self.root, BASE)
+
+    @property
+    def locks(self) -> str:
+        return os.path.join(self.root, LOCKS)
+
+    def directory(self, instance_uuid: str) -> str:
+        """:raises ValueError: if this is no uuid: it might lead anywhere."""
+        if str(uuid.UUID(instance_uuid)) != instance_uuid.lower():
+            raise ValueError(f"{instance_uuid!r} is no uuid")
+        return os.path.join(self.root, instance_uuid)
+
+    def disk(self, instance_uuid: str) -> str:
+        """The root disk."""
+        return os.path.join(self.directory(instance_uuid), "disk")
+
+    def console_log(self, instance_uuid: str) -> str:
+        return os.path.join(self.directory(instance_uuid), "console.log")
+
+    def prepare(self) -> None:
+        """Make what all instances share."""
+        for directory in (self.root, self.base, self.locks):
+            os.makedirs(directory, _DIRECTORY_MODE, exist_ok=True)
+
+    def make_directory(self, instance_uuid: str) -> str:
+        """Make an instance's directory, empty: what an earlier try left in it is removed.
+
+        :returns: its path.
+        """
+        path = self.directory(instance_uuid)
+        if self.remove(instance_uuid):
+            LOG.warning("Removed what an earlier try left of instance %s", instance_uuid)
+        os.mkdir(path, _DIRECTORY_MODE)
+        return path
+
+    def remove(self, instance_uuid: str) -> bool:
+        """Remove an instance's files.
+
+        :returns: whether there were any.
+        :raises nova_snap.exception.FilesNotRemoved: if some could not be removed.
+        """
+        path = self.directory(instance_uuid)
+        try:
+            # It does not follow symbolic links, and refuses to begin with one.
+            shutil.rmtree(path)
+        except FileNotFoundError:
+            return False
+        except OSError as exc:
+            raise exception.FilesNotRemoved(path=path, reason=str(exc)) from exc
+        return True
+
+    def disks(self) -> Iterator[str]:
+        """Paths of the root disks of all instances."""
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.root) as entries:
+            for entry in entries:
+                path = os.path.join(entry.path, "disk")
+                if entry.is_dir(follow_symlinks=False) and os.path.isfile(path):
+                    yield path
