@@ -9,10 +9,10 @@ A class carries its data as attributes and formats its own message; none knows H
     +-- NotFound
     |   +-- InstanceNotFound, ImageNotFound, DomainNotFound, DiskNotFound, MarkerNotFound
     |   +-- ServiceNotFound, HostBinaryNotFound, ComputeHostNotFound
-    |   +-- FlavorNotFound, MetadataItemNotFound, ConsoleNotAvailable
+    |   +-- FlavorNotFound, FlavorExtraSpecNotFound, MetadataItemNotFound, ConsoleNotAvailable
     +-- Conflict
     |   +-- InstanceInvalidState, UnexpectedTaskState, InstanceNotReady, AlreadyAdopted
-    |   +-- FlavorExists, FlavorIdExists
+    |   +-- FlavorExists, FlavorIdExists, InstanceBusy
     +-- Invalid
     |   +-- InvalidTransition, InvalidImageProperty, InvalidFilter, InvalidInstancePrimitive,
     |   |   InvalidDomain, ImageUnacceptable
@@ -96,6 +96,12 @@ class FlavorNotFound(NotFound):
     msg = "Flavor {self.flavor_id} could not be found."
 
 
+class FlavorExtraSpecNotFound(NotFound):
+    flavor_id: str
+    key: str
+    msg = "Flavor {self.flavor_id} has no extra specs with key {self.key}."
+
+
 class MetadataItemNotFound(NotFound):
     instance_uuid: str
     key: str
@@ -152,6 +158,16 @@ class InstanceInvalidState(Conflict):
 class InstanceNotReady(Conflict):
     instance_uuid: str
     msg = "Instance {self.instance_uuid} is not on any host yet."
+
+
+class InstanceBusy(Conflict):
+    """:ivar seconds: how long was waited."""
+
+    instance_uuid: str
+    seconds: float
+    msg = (
+        "What is being done to instance {self.instance_uuid} did not end within {self.seconds:g} s"
+    )
 
 
 class UnexpectedTaskState(Conflict):

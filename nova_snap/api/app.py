@@ -13,7 +13,15 @@ from oslo_config import cfg
 from oslo_middleware import cors, http_proxy_to_wsgi, request_id, sizelimit
 from oslo_middleware import healthcheck as oslo_healthcheck
 
-from nova_snap.api import auth, dispatcher, errors, servers, versions
+from nova_snap.api import (
+    auth,
+    dispatcher,
+    errors,
+    flavor_extra_specs,
+    flavors,
+    servers,
+    versions,
+)
 from nova_snap.api.auth import WSGIApplication
 from nova_snap.api.policies import Enforcer
 from nova_snap.api.wsgi import Request
@@ -36,6 +44,8 @@ def build_app(conf: cfg.ConfigOpts, database: Database, compute_api: API) -> WSG
         {
             "versions": versions.Controller(conf),
             "servers": servers.Controller(conf, compute_api, enforcer),
+            "flavors": flavors.Controller(conf, enforcer),
+            "flavor_extra_specs": flavor_extra_specs.Controller(enforcer),
         }
     )
     app = auth.middleware(conf, app, database, enforcer)

@@ -25,6 +25,8 @@ _ANONYMOUS: Final = (
     "the token is USER or USER:PROJECT."
 )
 
+_WITH_BODY: Final = ("POST", "PUT")
+
 # What a query string may have as it is; "%" because it comes quoted.
 _QUERY: Final = "%/:=&?~+!$,;'@()*[]"
 
@@ -91,8 +93,9 @@ class Dispatcher:
         self, request: Request, match: routes.Match, target: tuple[str, str]
     ) -> webob.Response:
         arguments: dict[str, Any] = dict(match.parameters)
-        if match.template.endswith("/action"):
+        if request.method in _WITH_BODY:
             arguments["body"] = request.json_object()
+        if match.template.endswith("/action"):
             target = _action(arguments["body"])
         controller, name = target
         handler: routes.Handler = getattr(self._controllers[controller], name)

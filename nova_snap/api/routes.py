@@ -23,6 +23,23 @@ ROUTES: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "/v2.1/servers/detail": {"GET": ("servers", "detail")},
     "/v2.1/servers/{server_id}": {"GET": ("servers", "show")},
     "/v2.1/servers/{server_id}/action": {"POST": ("servers", "action")},
+    "/v2.1/flavors": {"GET": ("flavors", "index"), "POST": ("flavors", "create")},
+    "/v2.1/flavors/detail": {"GET": ("flavors", "detail")},
+    "/v2.1/flavors/{flavor_id}": {
+        "GET": ("flavors", "show"),
+        "PUT": ("flavors", "update"),
+        "DELETE": ("flavors", "delete"),
+    },
+    "/v2.1/flavors/{flavor_id}/os-extra_specs": {
+        "GET": ("flavor_extra_specs", "index"),
+        "POST": ("flavor_extra_specs", "create"),
+    },
+    "/v2.1/flavors/{flavor_id}/os-extra_specs/{key}": {
+        "GET": ("flavor_extra_specs", "show"),
+        "PUT": ("flavor_extra_specs", "update"),
+        "DELETE": ("flavor_extra_specs", "delete"),
+    },
+    "/v2.1/flavors/{flavor_id}/os-flavor-access": {"GET": ("flavor_extra_specs", "access")},
 }
 
 # action's name in the body: (controller, its method)

@@ -11,7 +11,14 @@ from sqlalchemy import orm
 
 from nova_snap.db import models
 
-__all__ = ["Duplicate", "FlavorFilters", "flavor_delete", "flavor_get", "flavor_list"]
+__all__ = [
+    "Duplicate",
+    "FlavorFilters",
+    "flavor_delete",
+    "flavor_get",
+    "flavor_list",
+    "flavor_lock",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +33,12 @@ class FlavorFilters:
 def flavor_get(session: orm.Session, **by: Any) -> models.Flavor | None:
     """The flavor whose columns have these values; they must name one, such as ``flavorid``."""
     return session.scalars(sa.select(models.Flavor).filter_by(**by)).one_or_none()
+
+
+def flavor_lock(session: orm.Session, flavorid: str) -> models.Flavor | None:
+    """The flavor; nobody else changes it until the session ends."""
+    query = sa.select(models.Flavor).filter_by(flavorid=flavorid).with_for_update()
+    return session.scalars(query).one_or_none()
 
 
 def flavor_delete(session: orm.Session, flavorid: str) -> bool:

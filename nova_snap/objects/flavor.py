@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from nova_snap import exception
 from nova_snap.context import RequestContext
@@ -69,6 +69,56 @@ class Flavor:
         except flavor_queries.Duplicate:
             self._refuse(context)
             raise
+
+    def describe(self, context: RequestContext, description: str | None) -> None:
+        """Set the description.
+
+        :raises nova_snap.exception.FlavorNotFound: if it was deleted meanwhile.
+        """
+
+        def change(row: models.Flavor) -> None:
+            row.description = description
+
+        self._change(context, change)
+
+    def set_extra_specs(self, context: RequestContext, specs: Mapping[str, str]) -> None:
+        """Add these to its extra specs; those with the same key are replaced.
+
+        :raises nova_snap.exception.FlavorNotFound: if it was deleted meanwhile.
+        """
+
+        def change(row: models.Flavor) -> None:
+            row.extra_specs = {**row.extra_specs, **specs}
+
+        self._change(context, change)
+
+    def delete_extra_spec(self, context: RequestContext, key: str) -> None:
+        """Take one away.
+
+        :raises nova_snap.exception.FlavorExtraSpecNotFound: if it has none with this key.
+        :raises nova_snap.exception.FlavorNotFound: if it was deleted meanwhile.
+        """
+
+        def change(row: models.Flavor) -> None:
+            if key not in row.extra_specs:
+                raise exception.FlavorExtraSpecNotFound(flavor_id=self.flavorid, key=key)
+            row.extra_specs = {
+                name: row.extra_specs[name] for name in row.extra_specs if name != key
+            }
+
+        self._change(context, change)
+
+    @retry_on_deadlock
+    def _change(self, context: RequestContext, change: Callable[[models.Flavor], None]) -> None:
+        """Change the row as it is now, so that no change of another request is lost."""
+        with context.db.writer() as session:
+            row = flavor_queries.flavor_lock(session, self.flavorid)
+            if row is None:
+                raise exception.FlavorNotFound(flavor_id=self.flavorid)
+            change(row)
+            session.flush()
+            self.description = row.description
+            self.extra_specs = dict(row.extra_specs)
 
     @retry_on_deadlock
     def destroy(self, context: RequestContext) -> None:
