@@ -7,9 +7,20 @@ Every module here holds the facts about its options; whoever needs a value is ha
 
 from oslo_config import cfg
 
-from nova_snap.conf import api, base, fake, glance, instances, libvirt, lifecycle, quota, rpc
+from nova_snap.conf import (
+    api,
+    base,
+    fake,
+    glance,
+    instances,
+    libvirt,
+    lifecycle,
+    notifications,
+    quota,
+    rpc,
+)
 
-MODULES = (base, api, fake, glance, instances, libvirt, lifecycle, quota, rpc)
+MODULES = (base, api, fake, glance, instances, libvirt, lifecycle, quota, rpc, notifications)
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
