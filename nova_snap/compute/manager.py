@@ -1,27 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a compute host does when it is asked: the far end of the messages."""
+"""What a compute host does when it is asked for an image: the far end of the messages."""
 
 import functools
-from collections.abc import Mapping
-from typing import Any
+import time
+from typing import Any, Final
 
 import oslo_messaging
 from oslo_config import cfg
 from oslo_log import log
 
 from nova_snap import exception
-from nova_snap.compute import power_state, recovery, rpc, task_states, vm_states
+from nova_snap.compute import recovery, rpc, snapshot_kinds, task_states, vm_states
+from nova_snap.compute.backup import Rotation
 from nova_snap.compute.long_tasks import LongTasks
-from nova_snap.compute.monitor import SnapshotMonitor
-from nova_snap.compute.recovery import ImageStore
+from nova_snap.compute.notifications import NoNotifications, Notifier
+from nova_snap.compute.snapshot_kinds import Kind
+from nova_snap.compute.snapshots import Images, Request, Snapshots
 from nova_snap.context import RequestContext
 from nova_snap.db.session import Database
-from nova_snap.objects import instance_action, primitive
+from nova_snap.objects import primitive
 from nova_snap.objects.instance import Instance
-from nova_snap.objects.instance_action import InstanceAction, InstanceActionEvent
-from nova_snap.virt.driver import ComputeDriver, SnapshotReport
+from nova_snap.objects.instance_action import InstanceAction
+from nova_snap.virt.driver import ComputeDriver
 
 LOG = log.getLogger(__name__)
+
+_NOTIFICATIONS_SECONDS: Final = 5.0
 
 
 class ComputeManager:
@@ -29,6 +33,7 @@ class ComputeManager:
 
     :param image_api: such as :class:`nova_snap.image.glance.API`.
     :param driver: connected by :meth:`init_host`.
+    :param notifier: whom else to tell of snapshots.
     """
 
     target = oslo_messaging.Target(version=rpc.VERSION)
@@ -37,15 +42,18 @@ class ComputeManager:
         self,
         conf: cfg.ConfigOpts,
         database: Database,
-        image_api: ImageStore,
+        image_api: Images,
         driver: ComputeDriver,
+        notifier: Notifier | None = None,
     ) -> None:
         self.host: str = conf.host
         self.driver = driver
         self._database = database
         self._transport_url = str(conf.transport_url)
         self._image_api = image_api
+        self._notifier = notifier or NoNotifications()
         self._long_tasks = LongTasks(conf.max_concurrent_snapshots)
+        self._snapshots = Snapshots(self.host, image_api, driver, self._notifier)
 
     def init_host(self) -> None:
         """Connect to the hypervisor and put right what a dead process left; then messages may
@@ -67,11 +75,13 @@ class ComputeManager:
 
         :returns: how many still run; the next start ends them with a reason.
         """
+        until = time.monotonic() + timeout
         left = self._long_tasks.stop(timeout)
         if left:
             LOG.warning("%d snapshots did not end within %g s", left, timeout)
         else:
             self.driver.close()
+        self._notifier.close(min(_NOTIFICATIONS_SECONDS, max(1.0, until - time.monotonic())))
         return left
 
     # -- messages --------------------------------------------------------------------------
@@ -83,37 +93,68 @@ class ComputeManager:
         :param instance: see :func:`nova_snap.objects.primitive.instance_uuid`.
         :param image_id: an image in status ``queued``, which the snapshot becomes.
         """
+        self._accept(context, instance, image_id, snapshot_kinds.SNAPSHOT)
+
+    @oslo_messaging.expose  # type: ignore[untyped-decorator]
+    def backup_instance(
+        self,
+        context: RequestContext,
+        instance: Any,
+        image_id: str,
+        backup_type: str,
+        rotation: int,
+    ) -> None:
+        """Take a backup, then rotate; returns when it has its place in the queue: the same queue,
+        and so the same bound, as for snapshots.
+
+        :param instance: see :func:`nova_snap.objects.primitive.instance_uuid`.
+        :param image_id: an image in status ``queued``, which the backup becomes.
+        :param backup_type: which backups count for ``rotation``.
+        :param rotation: how many of them stay, this one included.
+        """
+        kept = Rotation(backup_type, rotation)
+        self._accept(context, instance, image_id, snapshot_kinds.BACKUP, kept)
+
+    def _accept(
+        self,
+        context: RequestContext,
+        instance: Any,
+        image_id: str,
+        kind: Kind,
+        rotation: Rotation | None = None,
+    ) -> None:
         own = context.elevated()
         own.db = self._database
         found = None
         try:
             found = Instance.get_by_uuid(own, primitive.instance_uuid(instance))
-            if not self._claim(own, found, image_id):
+            if rotation is not None:
+                rotation.check()
+            if not self._claim(own, found, image_id, kind):
                 return
         except exception.NovaSnapError as error:
-            self._refuse(own, image_id, found, error)
+            self._refuse(own, image_id, found, kind, error)
             return
-        self._long_tasks.submit(
-            functools.partial(
-                self._snapshot_instance, own, image_id, found, self._action(own, found)
-            )
-        )
+        action = self._action(own, found, kind)
+        request = Request(own, kind, found, image_id, action, rotation)
+        self._long_tasks.submit(functools.partial(self._snapshots.run, request))
 
     # -- taking a request up ---------------------------------------------------------------
 
-    def _claim(self, context: RequestContext, found: Instance, image_id: str) -> bool:
+    def _claim(self, context: RequestContext, found: Instance, image_id: str, kind: Kind) -> bool:
         """Bring the instance into task_state image_snapshot; ``False`` for a message that came
         twice, which is not obeyed again."""
         if found.task_state is not None and found.snapshot_image_id == image_id:
-            if found.task_state != task_states.IMAGE_SNAPSHOT_PENDING:
+            if found.task_state != kind.announced:
                 LOG.warning(
-                    "The snapshot of instance %s to image %s was asked for twice",
+                    "The %s of instance %s to image %s was asked for twice",
+                    kind.image_type,
                     found.uuid,
                     image_id,
                 )
                 return False
         else:
-            self._check_unannounced(context, found, image_id)
+            self._check_unannounced(context, found, image_id, kind)
         expected = found.task_state
         found.task_state = task_states.IMAGE_SNAPSHOT
         found.snapshot_image_id = image_id
@@ -121,13 +162,13 @@ class ComputeManager:
         return True
 
     def _check_unannounced(
-        self, context: RequestContext, instance: Instance, image_id: str
+        self, context: RequestContext, instance: Instance, image_id: str, kind: Kind
     ) -> None:
         """Whether a message may be obeyed that our API has not announced in the task_state."""
         refusal = functools.partial(
             exception.InstanceInvalidState,
             instance_uuid=instance.uuid,
-            method=instance_action.CREATE_IMAGE,
+            method=kind.action,
         )
         if instance.host != self.host:
             raise refusal(attr="host", state=instance.host)
@@ -141,10 +182,10 @@ class ComputeManager:
                 image_id=image_id, reason=f"its status is {status}, not queued"
             )
 
-    def _action(self, context: RequestContext, instance: Instance) -> InstanceAction:
+    def _action(self, context: RequestContext, instance: Instance, kind: Kind) -> InstanceAction:
         action = InstanceAction.get_by_request_id(context, instance.uuid, context.request_id)
         if action is None:
-            action = InstanceAction.start(context, instance.uuid, instance_action.CREATE_IMAGE)
+            action = InstanceAction.start(context, instance.uuid, kind.action)
         return action
 
     def _refuse(
@@ -152,101 +193,14 @@ class ComputeManager:
         context: RequestContext,
         image_id: str,
         instance: Instance | None,
+        kind: Kind,
         error: exception.NovaSnapError,
     ) -> None:
         """Leave the instance as it is and no queued image; who asked finds the reason in the
         instance's actions."""
-        LOG.error("The snapshot to image %s is refused: %s", image_id, error)
+        LOG.error("The %s to image %s is refused: %s", kind.image_type, image_id, error)
         recovery.delete_image(self._image_api, context, image_id, statuses=("queued",))
         if instance is not None:
-            action = self._action(context, instance)
+            action = self._action(context, instance, kind)
             if action.finish_time is None:
                 action.finish(context, error.for_user())
-
-    # -- the snapshot ----------------------------------------------------------------------
-
-    def _snapshot_instance(
-        self,
-        context: RequestContext,
-        image_id: str,
-        instance: Instance,
-        action: InstanceAction,
-        expected_task_state: str = task_states.IMAGE_SNAPSHOT,
-    ) -> None:
-        """The snapshot from its place in the pool to its end, whatever the end is."""
-        context.update_store()
-        try:
-            with InstanceActionEvent.record(
-                context, action, "compute_snapshot_instance", self.host
-            ) as event:
-                report = self._take(context, image_id, instance, expected_task_state, event)
-                event.details = f"{report.method}: {report.reason}"
-        except Exception as error:
-            self._failed(context, image_id, instance, action, error)
-        else:
-            action.finish(context)
-
-    def _take(
-        self,
-        context: RequestContext,
-        image_id: str,
-        instance: Instance,
-        expected_task_state: str,
-        event: InstanceActionEvent,
-    ) -> SnapshotReport:
-        instance.power_state = self._get_power_state(context, instance)
-        instance.save()
-        LOG.info(
-            "Snapshot of instance %s (%s) to image %s begins",
-            instance.uuid,
-            power_state.NAMES[instance.power_state],
-            image_id,
-        )
-
-        def update_task_state(task_state: str, expected_state: str = expected_task_state) -> None:
-            instance.task_state = task_state
-            instance.save(expected_task_state=expected_state)
-
-        with SnapshotMonitor(context, self._image_api, instance.uuid, image_id, event) as monitor:
-            report = self.driver.snapshot(context, instance, image_id, update_task_state, monitor)
-
-        # The progress was written behind this object's back.
-        instance.refresh()
-        instance.end_snapshot()
-        instance.save(expected_task_state=task_states.IMAGE_UPLOADING)
-        LOG.info(
-            "Snapshot of instance %s to image %s is done: method %s, %d bytes of %s",
-            instance.uuid,
-            image_id,
-            report.method,
-            report.uploaded_bytes,
-            report.image_format,
-        )
-        return report
-
-    def _get_power_state(self, context: RequestContext, instance: Instance) -> int:  # noqa: ARG002
-        return self.driver.get_info(instance).state
-
-    def _failed(
-        self,
-        context: RequestContext,
-        image_id: str,
-        instance: Instance,
-        action: InstanceAction,
-        error: Exception,
-    ) -> None:
-        """Leave the instance free, no image behind, and the reason where it will be looked for."""
-        facts: Mapping[str, Any] = {
-            "uuid": instance.uuid,
-            "image": image_id,
-            "method": getattr(error, "method", "-"),
-            "phase": getattr(error, "phase", instance.task_state),
-            "error": error,
-        }
-        LOG.error(
-            "Snapshot of instance %(uuid)s to image %(image)s failed "
-            "(method %(method)s, phase %(phase)s): %(error)s",
-            facts,
-            exc_info=not isinstance(error, exception.NotFound),
-        )
-        recovery.give_up(context, self._image_api, instance, image_id, self.host, action, error)

@@ -9,17 +9,19 @@ from oslo_log import log
 
 from nova_snap import context as nova_context
 from nova_snap import exception
-from nova_snap.compute import task_states
+from nova_snap.compute import snapshot_kinds, task_states
 from nova_snap.context import RequestContext
 from nova_snap.db.session import Database
 from nova_snap.objects.instance import Instance, InstanceFilters, InstanceList
-from nova_snap.objects.instance_action import InstanceAction
+from nova_snap.objects.instance_action import InstanceAction, InstanceActionEvent
 from nova_snap.objects.instance_fault import InstanceFault
 from nova_snap.virt.driver import ComputeDriver, ImageUploader
 
 LOG = log.getLogger(__name__)
 
 _FAULT_CODE = 500
+
+_RESTARTED = "The compute service was restarted."
 
 _INCOMPLETE = ("queued", "saving", "uploading", "importing", "killed")
 
@@ -70,16 +72,16 @@ def give_up(
     # gave up is not, even if the image service took all of it.
     given_up = isinstance(error, exception.SnapshotFailed)
     delete_image(image_api, context, image_id, None if given_up else _INCOMPLETE)
-    reason = _reason(error)
+    said = reason(error)
     if action is not None:
-        action.finish(context, reason)
+        action.finish(context, said)
     if isinstance(error, exception.InstanceNotFound):
         return
     if not isinstance(error, exception.ImageNotFound):
         InstanceFault(
             instance_uuid=instance.uuid,
             code=_FAULT_CODE,
-            message=reason,
+            message=said,
             details="".join(traceback.format_exception(error)),
             host=host,
         ).create(context)
@@ -100,15 +102,16 @@ def recover(
         message is still with the broker. Messages inside of a process died with it.
     """
     context = nova_context.get_admin_context(database)
-    states = list(task_states.SNAPSHOT_STATES)
-    if messages_survive:
-        states.remove(task_states.IMAGE_SNAPSHOT_PENDING)
+    waiting = snapshot_kinds.ANNOUNCED if messages_survive else ()
+    states = [state for state in task_states.SNAPSHOT_STATES if state not in waiting]
     filters = InstanceFilters(host=host, task_states=states)
     for instance in InstanceList.get_by_filters(context, filters):
         try:
             _recover_instance(context, image_api, driver, instance, host)
         except exception.NovaSnapError:
             LOG.exception("Instance %s could not be recovered", instance.uuid)
+    # What was done after an instance was free, such as a rotation, or to one that is gone by now.
+    InstanceActionEvent.fail_unfinished(context, host, _RESTARTED)
 
 
 def _recover_instance(
@@ -170,7 +173,7 @@ def _free(instance: Instance, image_id: str | None) -> None:
         LOG.info("Instance %s is in other hands: %s", instance.uuid, error)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """In words for a user; what was not foreseen is not for him to read."""
     if isinstance(error, exception.ImageNotFound):
         return "The image was deleted while the snapshot was being taken."

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A snapshot or backup from its place in the pool to its end, whatever the end is."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from oslo_log import log
+
+from nova_snap import exception
+from nova_snap.compute import backup, power_state, recovery, task_states
+from nova_snap.compute.backup import Rotation
+from nova_snap.compute.monitor import SnapshotMonitor
+from nova_snap.compute.notifications import Notifier, Phase
+from nova_snap.compute.recovery import ImageStore
+from nova_snap.compute.snapshot_kinds import Kind
+from nova_snap.context import RequestContext
+from nova_snap.objects.instance import Instance
+from nova_snap.objects.instance_action import InstanceAction, InstanceActionEvent
+from nova_snap.virt.driver import ComputeDriver, SnapshotReport
+
+LOG = log.getLogger(__name__)
+
+
+class Images(ImageStore, backup.Images, Protocol):
+    """The image service, as snapshots and backups use it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What was asked for, and taken up.
+
+    :ivar context: with administrator's rights and a database.
+    :ivar instance: in task_state image_snapshot for this request.
+    :ivar image_id: an image in status queued, which the snapshot becomes.
+    :ivar rotation: what becomes of older backups; ``None`` for a snapshot.
+    """
+
+    context: RequestContext
+    kind: Kind
+    instance: Instance
+    image_id: str
+    action: InstanceAction
+    rotation: Rotation | None = None
+
+
+class Snapshots:
+    """Takes the snapshots of one host.
+
+    :param driver: connected by the time that :meth:`run` is called.
+    """
+
+    def __init__(
+        self, host: str, image_api: Images, driver: ComputeDriver, notifier: Notifier
+    ) -> None:
+        self._host = host
+        self._image_api = image_api
+        self._driver = driver
+        self._notifier = notifier
+
+    def run(self, request: Request) -> None:
+        """Take the snapshot and, for a backup, delete the oldest that are too many.
+
+        Never raises what was foreseen: the instance is left free, and the reason of a failure
+        where it will be looked for.
+        """
+        context, action = request.context, request.action
+        context.update_store()
+        try:
+            with InstanceActionEvent.record(
+                context, action, request.kind.event, self._host
+            ) as event:
+                report = self._take(request, event)
+                event.details = f"{report.method}: {report.reason}"
+        except Exception as error:
+            self._failed(request, error)
+            return
+        self._notify(request, Phase.END)
+        reason = None
+        if request.rotation is not None:
+            reason = self._rotate(request, request.rotation)
+        action.finish(context, reason)
+
+    # -- the snapshot ----------------------------------------------------------------------
+
+    def _take(self, request: Request, event: InstanceActionEvent) -> SnapshotReport:
+        context, instance, image_id = request.context, request.instance, request.image_id
+        instance.power_state = self._driver.get_info(instance).state
+        instance.save()
+        LOG.info(
+            "Snapshot of instance %s (%s) to image %s begins",
+            instance.uuid,
+            power_state.NAMES[instance.power_state],
+            image_id,
+        )
+        self._notify(request, Phase.START)
+
+        def update_task_state(
+            task_state: str, expected_state: str = task_states.IMAGE_SNAPSHOT
+        ) -> None:
+            instance.task_state = task_state
+            instance.save(expected_task_state=expected_state)
+
+        with SnapshotMonitor(context, self._image_api, instance.uuid, image_id, event) as monitor:
+            report = self._driver.snapshot(context, instance, image_id, update_task_state, monitor)
+
+        # The progress was written behind this object's back.
+        instance.refresh()
+        instance.end_snapshot()
+        instance.save(expected_task_state=task_states.IMAGE_UPLOADING)
+        LOG.info(
+            "Snapshot of instance %s to image %s is done: method %s, %d bytes of %s",
+            instance.uuid,
+            image_id,
+            report.method,
+            report.uploaded_bytes,
+            report.image_format,
+        )
+        return report
+
+    def _notify(self, request: Request, phase: Phase, error: Exception | None = None) -> None:
+        self._notifier.snapshot(request.context, request.instance, request.image_id, phase, error)
+
+    # -- after it --------------------------------------------------------------------------
+
+    def _rotate(self, request: Request, rotation: Rotation) -> str | None:
+        """Why the backups could not be rotated; ``None`` if they were."""
+        context, action = request.context, request.action
+        try:
+            with InstanceActionEvent.record(context, action, backup.EVENT, self._host) as event:
+                rotated = backup.rotate_backups(
+                    context, self._image_api, request.instance.uuid, request.image_id, rotation
+                )
+                event.details = str(rotated)
+        except Exception as error:
+            LOG.error(
+                "The backup of instance %s to image %s is done, but older ones were not rotated",
+                request.instance.uuid,
+                request.image_id,
+                exc_info=True,
+            )
+            return f"The backup is done, but older ones were not rotated: {recovery.reason(error)}"
+        return None
+
+    def _failed(self, request: Request, error: Exception) -> None:
+        """Leave the instance free, no image behind, and the reason where it will be looked for."""
+        instance = request.instance
+        facts: Mapping[str, Any] = {
+            "uuid": instance.uuid,
+            "image": request.image_id,
+            "method": getattr(error, "method", "-"),
+            "phase": getattr(error, "phase", instance.task_state),
+            "error": error,
+        }
+        LOG.error(
+            "Snapshot of instance %(uuid)s to image %(image)s failed "
+            "(method %(method)s, phase %(phase)s): %(error)s",
+            facts,
+            exc_info=not isinstance(error, exception.NotFound),
+        )
+        self._notify(request, Phase.ERROR, error)
+        recovery.give_up(
+            request.context,
+            self._image_api,
+            instance,
+            request.image_id,
+            self._host,
+            request.action,
+            error,
+        )
