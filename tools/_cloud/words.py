@@ -10,7 +10,7 @@ and other (member of another project). In a shell:
 
 A server, which boots in about ten seconds:
 
-    openstack server create --image lab-guest --flavor m1.nano --network none --wait web
+    openstack server create --image lab-guest --flavor m1.nano --no-network --wait web
     openstack console log show web          # ends with "nova-snap-guest: ready boot=1"
 
 A snapshot of it while it runs, and backups of which two are kept:
@@ -19,11 +19,14 @@ A snapshot of it while it runs, and backups of which two are kept:
     openstack server backup create --wait --name nightly --type daily --rotate 2 web
     openstack image list --private          # web-1 and nightly, active
     openstack server event list web         # what was done, by which request
-    nova image-create --poll --show web web-2
+
+The nova client knows no clouds.yaml:
+
+    (. .cloud/demo.openrc; nova image-create --poll --show web web-2)
 
 A server from the snapshot, which shows that it has been booted before:
 
-    openstack server create --image web-1 --flavor m1.nano --network none --wait copy
+    openstack server create --image web-1 --flavor m1.nano --no-network --wait copy
     openstack console log show copy         # "ready boot=2"
 
 Its life:
