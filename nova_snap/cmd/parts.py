@@ -8,7 +8,7 @@ import oslo_messaging
 from oslo_config import cfg
 
 from nova_snap.api import app
-from nova_snap.compute import api, rpcapi
+from nova_snap.compute import api, notifications, rpcapi
 from nova_snap.compute.heartbeat import Heartbeat
 from nova_snap.compute.manager import ComputeManager
 from nova_snap.compute.service import ComputeService
@@ -35,7 +35,9 @@ def compute_service(
 ) -> ComputeService:
     """A compute host, not yet started."""
     image_api = glance.API(conf)
-    manager = ComputeManager(conf, database, image_api, driver(conf, image_api))
+    manager = ComputeManager(
+        conf, database, image_api, driver(conf, image_api), notifications.make(conf)
+    )
     heartbeat = Heartbeat(conf, database, manager.driver)
     return ComputeService(conf, transport, manager, heartbeat)
 
