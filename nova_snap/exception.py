@@ -7,7 +7,8 @@ A class carries its data as attributes and formats its own message; none knows H
 
     NovaSnapError
     +-- NotFound
-    |   +-- InstanceNotFound, ImageNotFound, DomainNotFound, DiskNotFound, MarkerNotFound
+    |   +-- InstanceNotFound, ImageNotFound, DomainNotFound, DiskNotFound, MarkerNotFound,
+    |   |   InstanceActionNotFound
     |   +-- ServiceNotFound, HostBinaryNotFound, ComputeHostNotFound
     |   +-- FlavorNotFound, FlavorExtraSpecNotFound, MetadataItemNotFound, ConsoleNotAvailable
     +-- Conflict
@@ -84,6 +85,13 @@ class DomainNotFound(NotFound):
 class DiskNotFound(NotFound):
     domain: str
     msg = "Domain {self.domain} has no disk to take a snapshot of."
+
+
+class InstanceActionNotFound(NotFound):
+    """:ivar request_id: of the request that has asked for it."""
+
+    request_id: str
+    msg = "Action {self.request_id} not found"
 
 
 class MarkerNotFound(NotFound):

@@ -96,15 +96,20 @@ class Instance:
     # -- finding ---------------------------------------------------------------------------
 
     @classmethod
-    def get_by_uuid(cls, context: RequestContext, uuid: str) -> Instance:
+    def get_by_uuid(
+        cls, context: RequestContext, uuid: str, *, read_deleted: bool = False
+    ) -> Instance:
         """The instance, if the context may see it: its own project's, or any for an admin.
 
+        :param read_deleted: also one that was deleted, if there is no other of that uuid.
         :raises nova_snap.exception.InstanceNotFound: if there is none, or it is not for it to see.
         """
         project_id = None if context.is_admin else context.project_id or ""
         with context.db.reader() as session:
             row = queries.instance_get(session, uuid, project_id)
-            if row is None:
+            if row is None and read_deleted:
+                row = queries.instance_get_any(session, uuid)
+            if row is None or project_id not in (None, row.project_id):
                 raise exception.InstanceNotFound(instance_id=uuid)
             return cls._from_row(context, row)
 

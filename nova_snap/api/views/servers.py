@@ -8,11 +8,11 @@ it when there is none.
 import dataclasses
 import datetime
 import enum
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from nova_snap.api.microversion import Microversion
+from nova_snap.api.views.hosts import host_id
 from nova_snap.api.views.links import Links
 from nova_snap.compute import vm_states
 from nova_snap.objects.block_device import BlockDeviceMapping
@@ -105,7 +105,7 @@ class ViewBuilder:
                 "created": _seconds(instance.created_at),
                 "updated": _seconds(instance.updated_at or instance.created_at),
                 "flavor": self._flavor(instance, visible),
-                "hostId": host_id(instance),
+                "hostId": host_id(instance.project_id, instance.host),
                 "image": self._image(instance),
                 "metadata": dict(instance.metadata),
                 "status": status_of(instance),
@@ -209,13 +209,6 @@ class ViewBuilder:
                     volume["delete_on_termination"] = disk.delete_on_termination
                 volumes.append(volume)
         return volumes
-
-
-def host_id(instance: Instance) -> str:
-    """The host under a name that tells nothing of it: other projects see another one."""
-    if not instance.host:
-        return ""
-    return hashlib.sha224((instance.project_id + instance.host).encode()).hexdigest()
 
 
 def _constants() -> View:
