@@ -21,7 +21,7 @@ Seconds that each phase of a snapshot takes. Set it to make a load run look like
         default=0.0,
         min=0.0,
         help="""
-Seconds that making an instance takes.
+Seconds that making an instance takes. Set it to see what an instance in BUILD looks like.
 """,
     ),
     cfg.FloatOpt(

@@ -62,9 +62,7 @@ class Target:
             raise EOFError(f"the data ended after {self._written} of {self._size} bytes")
         if self._expected is not None and self._hash.hexdigest() != self._expected:
             found = self._hash.hexdigest()
-            raise self._corrupt(
-                f"their {self._algorithm} is {found}, and it says {self._expected}"
-            )
+            raise self._corrupt(f"their {self._algorithm} is {found}, and it says {self._expected}")
         self._file.truncate(self._written)
         self._file.flush()
         return self._written

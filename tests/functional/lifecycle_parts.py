@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
 import os
 import re
 import time
@@ -14,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nova_snap import exception
 from nova_snap.context import RequestContext
 from nova_snap.virt.driver import SpawnRequest
 from nova_snap.virt.libvirt.driver import LibvirtDriver
@@ -101,7 +99,7 @@ class World(parts.World):
 
     def __init__(self, lab: LibvirtLab, directory: Path) -> None:
         super().__init__(lab, directory)
-        self.instances = lab.root / "made"
+        self.instances = lab.root / f"made-{uuid.uuid4().hex[:8]}"
         self.conf.set_override("instances_path", str(self.instances))
         self.images = Images(directory / "downloadable")
         self.driver = LibvirtDriver(self.conf, self.images, self.host)
@@ -194,8 +192,9 @@ class Made:
             "guest-exec", timeout, path="/bin/sh", arg=["-c", command], **{"capture-output": True}
         )
         done = until(
-            lambda: (a := self._agent("guest-exec-status", timeout, pid=started["pid"]))["exited"]
-            and a,
+            lambda: (
+                (a := self._agent("guest-exec-status", timeout, pid=started["pid"]))["exited"] and a
+            ),
             timeout,
         )
         assert done["exitcode"] == 0, done
@@ -225,10 +224,6 @@ def until(probe: Callable[[], Any], timeout: float = 30) -> Any:
         time.sleep(0.1)
 
 
-def sha512(path: Path) -> str:
-    return hashlib.sha512(path.read_bytes()).hexdigest()
-
-
 @contextlib.contextmanager
 def open_world(lab: LibvirtLab, directory: Path) -> Iterator[World]:
     world = World(lab, directory)
@@ -237,6 +232,3 @@ def open_world(lab: LibvirtLab, directory: Path) -> Iterator[World]:
         yield world
     finally:
         world.driver.close()
-
-
-__all__ = ["Images", "Made", "Stopped", "World", "exception", "open_world", "until"]

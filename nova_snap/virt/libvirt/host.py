@@ -101,7 +101,7 @@ class Host:
         try:
             return bounded.call(function, seconds, what, give_up, grace)
         except libvirt.libvirtError as exc:
-            error = errors.translate(exc, operation, domain, self.uri)
+            error = errors.translate(exc, operation, domain, self.uri, self._is_alive())
             if isinstance(error, exception.HypervisorUnavailable):
                 self._broken = True
             raise error from exc
@@ -166,9 +166,12 @@ class Host:
         return Guest(self, domain, name=name, uuid=domain.UUIDString())
 
     def _is_alive(self) -> bool:
+        connection = self._connection
+        if connection is None:
+            return False
         try:
             # Asks nobody: it tells whether the socket is still open.
-            return bool(self._connection.isAlive())
+            return bool(connection.isAlive())
         except libvirt.libvirtError:
             return False
 

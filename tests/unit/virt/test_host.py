@@ -169,6 +169,13 @@ def test_translation(code, layer, error):
     assert type(made) is error
 
 
+def test_other_daemon_that_libvirt_cannot_reach():
+    """Our own connection is open: it is not the one that failed."""
+    error = Error(libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_FROM_RPC)
+    made = errors.translate(error, "createWithFlags", "web", "qemu:///system", alive=True)
+    assert type(made) is exception.LibvirtOperationFailed
+
+
 def test_lost_connection_is_opened_again(host):
     first = host.connection()
 
