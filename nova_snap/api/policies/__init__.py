@@ -9,8 +9,10 @@ from oslo_policy import policy
 from nova_snap import exception
 from nova_snap.api.policies import (
     base,
+    create_backup,
     extended_server_attributes,
     flavors,
+    instance_actions,
     server_actions,
     server_metadata,
     servers,
@@ -20,6 +22,8 @@ from nova_snap.context import RequestContext
 _MODULES = (
     base,
     servers,
+    create_backup,
+    instance_actions,
     extended_server_attributes,
     server_actions,
     server_metadata,
