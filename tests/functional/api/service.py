@@ -49,6 +49,7 @@ class Casts:
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str]] = []
+        self.rotations: list[tuple[str, int]] = []
         self.fail: Exception | None = None
 
     def snapshot_instance(self, ctxt: RequestContext, instance: Instance, image_id: str) -> None:
@@ -57,6 +58,17 @@ class Casts:
         if self.fail is not None:
             raise self.fail
         self.sent.append((instance.uuid, image_id))
+
+    def backup_instance(
+        self,
+        ctxt: RequestContext,
+        instance: Instance,
+        image_id: str,
+        backup_type: str,
+        rotation: int,
+    ) -> None:
+        self.snapshot_instance(ctxt, instance, image_id)
+        self.rotations.append((backup_type, rotation))
 
 
 class Service:
@@ -126,6 +138,12 @@ class Service:
     ) -> webob.Response:
         entity = {"name": name} if metadata is None else {"name": name, "metadata": metadata}
         body = {"createImage": entity}
+        return self.request("POST", f"/v2.1/servers/{server_id}/action", body, **how)
+
+    def create_backup(self, server_id: str, rotation: object = 1, **how: Any) -> webob.Response:
+        """``more`` goes into the request's body."""
+        entity = {"name": "b", "backup_type": "daily", "rotation": rotation, **how.pop("more", {})}
+        body = {"createBackup": entity}
         return self.request("POST", f"/v2.1/servers/{server_id}/action", body, **how)
 
     # -- instances -------------------------------------------------------------------------
