@@ -5,13 +5,23 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from oslo_context import context
 from oslo_utils import timeutils
 
 if TYPE_CHECKING:
     from nova_snap.db.session import Database
+
+
+_NAMES: Final = (
+    "user_name",
+    "project_name",
+    "domain_name",
+    "user_domain_name",
+    "project_domain_name",
+)
+"""What oslo.context does not put into a message, but takes out of one."""
 
 
 class RequestContext(context.RequestContext):
@@ -52,6 +62,8 @@ class RequestContext(context.RequestContext):
     def to_dict(self) -> dict[str, Any]:
         """All that another process needs, as JSON types."""
         values: dict[str, Any] = super().to_dict()
+        for name in _NAMES:
+            values[name] = getattr(self, name)
         values["service_catalog"] = self.service_catalog
         values["timestamp"] = self.timestamp.isoformat()
         return values

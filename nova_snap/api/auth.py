@@ -12,6 +12,7 @@ from typing import Any, Final
 from oslo_config import cfg
 
 from nova_snap.api import errors
+from nova_snap.api.auth_keystone import Keystone
 from nova_snap.api.policies import Enforcer
 from nova_snap.api.wsgi import CONTEXT, GLOBAL_REQUEST_ID, REQUEST_ID, Request
 from nova_snap.context import RequestContext
@@ -82,5 +83,6 @@ def middleware(
     conf: cfg.ConfigOpts, application: WSGIApplication, database: Database, enforcer: Enforcer
 ) -> WSGIApplication:
     """The application behind the strategy that ``[api] auth_strategy`` names."""
-    strategies = {"noauth2": NoAuth2}
-    return strategies[conf.api.auth_strategy](application, database, enforcer)
+    if conf.api.auth_strategy == "keystone":
+        return Keystone(conf, application, database, enforcer)
+    return NoAuth2(application, database, enforcer)

@@ -69,7 +69,7 @@ def check(conf: cfg.ConfigOpts) -> None:
 
     :raises oslo_config.cfg.Error: for the first such value.
     """
-    for group, options in opts.list_opts():
+    for group, options in opts.list_own_opts():
         for option in options:
             getattr(conf if group == "DEFAULT" else conf[group], option.dest)
 

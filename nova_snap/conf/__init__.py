@@ -18,9 +18,22 @@ from nova_snap.conf import (
     notifications,
     quota,
     rpc,
+    service_user,
 )
 
-MODULES = (base, api, fake, glance, instances, libvirt, lifecycle, quota, rpc, notifications)
+MODULES = (
+    base,
+    api,
+    fake,
+    glance,
+    instances,
+    libvirt,
+    lifecycle,
+    quota,
+    rpc,
+    service_user,
+    notifications,
+)
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:

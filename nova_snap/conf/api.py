@@ -36,6 +36,11 @@ Seconds after which a connection that sends or takes nothing is closed.
                 "The client says who it is: the token is USER or USER:PROJECT, and the user "
                 "named 'admin' is an administrator. For tests and for a host of your own.",
             ),
+            (
+                "keystone",
+                "Keystone says who the client is: see [keystone_authtoken], and [service_user] "
+                "for what nova_snap then says to the image service.",
+            ),
         ],
         help="""
 How the API learns who asks. With noauth2, serve nobody whom you would not let in: it believes

@@ -3,18 +3,54 @@
 
 from typing import Any
 
-from oslo_config import cfg
+from oslo_config import cfg, types
 
 GROUP = cfg.OptGroup("glance", title="Image service")
 
 OPTS = [
     cfg.ListOpt(
         "api_servers",
-        default=["http://127.0.0.1:9292"],
+        default=[],
         help="""
 Endpoints of the image service, without a version. With more than one, each try goes to the next.
 The first of them is also what the Location header of a createImage names (microversions below
-2.45).
+2.45). Without any, the endpoint comes from the catalog where [api] auth_strategy is keystone, and
+is http://127.0.0.1:9292 otherwise.
+""",
+    ),
+    cfg.URIOpt(
+        "endpoint_override",
+        schemes=["http", "https"],
+        help="""
+Endpoint of the image service, without a version. It is used when api_servers is empty, instead of
+what the catalog says.
+""",
+    ),
+    cfg.StrOpt(
+        "service_type",
+        default="image",
+        help="""
+Type of the image service in the catalog. Change it where your catalog has it under another.
+""",
+    ),
+    cfg.StrOpt(
+        "service_name",
+        help="""
+Name of the image service in the catalog. Set it when there is more than one of the type.
+""",
+    ),
+    cfg.ListOpt(
+        "valid_interfaces",
+        default=["internal", "public"],
+        item_type=types.String(choices=["internal", "public", "admin"]),
+        help="""
+Which interface of the image service's endpoints to use: the first of these that the catalog has.
+""",
+    ),
+    cfg.StrOpt(
+        "region_name",
+        help="""
+Region whose endpoint of the image service is used. Set it when the catalog has several regions.
 """,
     ),
     cfg.IntOpt(

@@ -3,9 +3,8 @@
 
 import contextlib
 import itertools
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import glanceclient
 import glanceclient.exc
@@ -17,6 +16,8 @@ from oslo_utils import uuidutils
 
 from nova_snap import exception
 from nova_snap.context import RequestContext
+from nova_snap.image import download
+from nova_snap.image.client import Connector
 from nova_snap.image.connection import Breaker
 from nova_snap.image.upload import Body, HashingReader, ImageData
 
@@ -27,6 +28,7 @@ OnCancel = Callable[[Callable[[], None]], None]
 
 _MAX_RETRY_INTERVAL = 30
 _RETRY_CODES = (500, 502, 503, 504)
+_WORTH_ANOTHER_TRY = (exception.ImageServiceUnavailable, exception.IdentityServiceUnavailable)
 
 
 class API:
@@ -34,14 +36,18 @@ class API:
 
     Every method raises :class:`nova_snap.exception.ImageServiceUnavailable` when the image
     service cannot be reached after ``[glance] num_retries`` more tries,
-    :class:`nova_snap.exception.ImageForbidden` when it refuses the caller, and
-    :class:`nova_snap.exception.ImageNotFound` when the image is not there.
+    :class:`nova_snap.exception.ImageForbidden` when it refuses the caller,
+    :class:`nova_snap.exception.ImageNotFound` when the image is not there, and
+    :class:`nova_snap.exception.IdentityError` when nova_snap cannot say who asks.
     """
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         self._conf = conf
-        self._servers = itertools.cycle(conf.glance.api_servers)
-        self._lock = threading.Lock()
+        self._connector = Connector(conf)
+
+    def url(self, context: RequestContext, image_id: str) -> str:
+        """Where a user finds an image, as Nova has said it since before there were versions."""
+        return f"{self._connector.endpoint(context)}/images/{image_id}"
 
     # -- records ---------------------------------------------------------------------------
 
@@ -182,6 +188,27 @@ class API:
             raise exception.ImageRejected(image_id=image_id, reason=reason)
         return record
 
+    def download(
+        self,
+        context: RequestContext,
+        image_id: str,
+        target: BinaryIO,
+        check: Callable[[], None],
+    ) -> int:
+        """Write the image's data into a file; every try begins with an empty one.
+
+        :param target: seekable; what is zero is left out of it where a file system can do so.
+        :param check: called for each piece of data; what it raises ends the download.
+        :returns: how many bytes the image has.
+        :raises nova_snap.exception.ImageCorrupt: if what came has another length or hash than the
+            record says, or there is nothing.
+        """
+        record = self.get(context, image_id)
+        writer = download.Target(target, image_id, record)
+        return self._call(
+            context, lambda client: download.fetch(client, image_id, writer, check), image_id
+        )
+
     # -- connections -----------------------------------------------------------------------
 
     def _call(
@@ -201,7 +228,7 @@ class API:
             ),
             sleep=tenacity.sleep_using_event(broken),
             wait=tenacity.wait_exponential(multiplier=interval, max=_MAX_RETRY_INTERVAL),
-            retry=tenacity.retry_if_exception_type(exception.ImageServiceUnavailable),
+            retry=tenacity.retry_if_exception_type(_WORTH_ANOTHER_TRY),
             before_sleep=_log_retry,
             reraise=True,
         )
@@ -209,28 +236,15 @@ class API:
         return result
 
     def _once(self, context: RequestContext, function: Callable[[Any], _T], image_id: str) -> _T:
-        with self._lock:
-            endpoint = next(self._servers)
-        with _translated(endpoint, image_id):
-            return function(self._client(context, endpoint))
-
-    def _client(self, context: RequestContext, endpoint: str) -> Any:
-        versioned = f"{endpoint.rstrip('/').removesuffix('/v2')}/v2"
-        settings: dict[str, Any] = {
-            "timeout": self._conf.glance.timeout,
-            "insecure": self._conf.glance.insecure,
-            "global_request_id": context.global_id,
-        }
-        if self._conf.glance.cafile:
-            settings["cacert"] = self._conf.glance.cafile
-        if self._conf.api.auth_strategy != "noauth2":
-            settings["token"] = context.auth_token
-            return glanceclient.Client(endpoint=versioned, **settings)
-        client = glanceclient.Client(endpoint=versioned, **settings)
-        # Not as its identity_headers: glanceclient quotes their values as it would a path, and
-        # the image service would read the comma between two roles as a part of one.
-        client.http_client.session.headers.update(_identity_headers(context))
-        return client
+        connection = self._connector.connect(context)
+        with _translated(connection.endpoint, image_id):
+            try:
+                return function(connection.client)
+            except glanceclient.exc.HTTPUnauthorized:
+                if not connection.renew():
+                    raise
+                LOG.info("The image service refused the service's token: a new one is asked for")
+            return function(connection.client)
 
 
 def _put(client: Any, path: str, reader: HashingReader, breaker: Breaker) -> None:
@@ -242,8 +256,6 @@ def _put(client: Any, path: str, reader: HashingReader, breaker: Breaker) -> Non
     """
     http = client.http_client
     headers = {"Content-Type": "application/octet-stream"}
-    if http.auth_token:
-        headers["X-Auth-Token"] = http.auth_token
     if http.global_request_id:
         headers["X-OpenStack-Request-ID"] = http.global_request_id
     try:
@@ -261,22 +273,11 @@ def _breakable(like: requests.Session, breaker: Breaker) -> requests.Session:
     """A session with the settings of another, whose connections ``breaker`` breaks."""
     made = requests.Session()
     made.headers.update(like.headers)
+    made.auth = like.auth
     made.verify, made.cert = like.verify, like.cert
     for scheme in ("http://", "https://"):
         made.mount(scheme, breaker.adapter())
     return made
-
-
-def _identity_headers(context: RequestContext) -> dict[str, str]:
-    """Who asks, for an image service that believes it (paste pipeline without Keystone)."""
-    headers = {
-        "X-User-Id": context.user_id,
-        "X-Tenant-Id": context.project_id,
-        "X-Roles": ",".join(context.roles),
-        "X-Identity-Status": "Confirmed",
-        "X-Auth-Token": context.auth_token,
-    }
-    return {name: value for name, value in headers.items() if value}
 
 
 def _flat(image_meta: Mapping[str, Any]) -> dict[str, Any]:
