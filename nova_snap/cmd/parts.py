@@ -10,17 +10,19 @@ from oslo_config import cfg
 from nova_snap.api import app
 from nova_snap.compute import api, notifications, rpcapi
 from nova_snap.compute.heartbeat import Heartbeat
+from nova_snap.compute.instance_locks import InstanceLocks
+from nova_snap.compute.lifecycle_manager import LifecycleManager
 from nova_snap.compute.manager import ComputeManager
 from nova_snap.compute.service import ComputeService
 from nova_snap.db.session import Database
 from nova_snap.image import glance
 from nova_snap.virt import fake
-from nova_snap.virt.driver import ComputeDriver, ImageUploader
+from nova_snap.virt.driver import ComputeDriver, ImageService
 
 WSGIApplication = Callable[..., Any]
 
 
-def driver(conf: cfg.ConfigOpts, image_api: ImageUploader) -> ComputeDriver:
+def driver(conf: cfg.ConfigOpts, image_api: ImageService) -> ComputeDriver:
     """The driver that ``compute_driver`` names, not yet connected."""
     if conf.compute_driver == "fake.FakeDriver":
         return fake.FakeDriver(conf, image_api)
@@ -35,11 +37,13 @@ def compute_service(
 ) -> ComputeService:
     """A compute host, not yet started."""
     image_api = glance.API(conf)
-    manager = ComputeManager(
-        conf, database, image_api, driver(conf, image_api), notifications.make(conf)
-    )
-    heartbeat = Heartbeat(conf, database, manager.driver)
-    return ComputeService(conf, transport, manager, heartbeat)
+    locks = InstanceLocks()
+    hypervisor = driver(conf, image_api)
+    notifier = notifications.make(conf)
+    manager = ComputeManager(conf, database, image_api, hypervisor, notifier, locks)
+    lifecycle = LifecycleManager(conf, database, image_api, hypervisor, locks)
+    heartbeat = Heartbeat(conf, database, hypervisor)
+    return ComputeService(conf, transport, manager, lifecycle, heartbeat)
 
 
 def api_application(

@@ -13,8 +13,9 @@ LOG = log.getLogger(__name__)
 class LongTasks:
     """Runs at most ``size`` tasks at the same time; the others wait in order."""
 
-    def __init__(self, size: int) -> None:
-        self._pool = futures.ThreadPoolExecutor(size, thread_name_prefix="snapshot")
+    def __init__(self, size: int, name: str = "snapshot") -> None:
+        """:param name: what the threads' names begin with."""
+        self._pool = futures.ThreadPoolExecutor(size, thread_name_prefix=name)
         self._lock = Lock()
         self._running: set[futures.Future[None]] = set()
 

@@ -12,6 +12,7 @@ from oslo_log import log
 from nova_snap import exception
 from nova_snap.compute import recovery, rpc, snapshot_kinds, task_states, vm_states
 from nova_snap.compute.backup import Rotation
+from nova_snap.compute.instance_locks import InstanceLocks
 from nova_snap.compute.long_tasks import LongTasks
 from nova_snap.compute.notifications import NoNotifications, Notifier
 from nova_snap.compute.snapshot_kinds import Kind
@@ -34,6 +35,7 @@ class ComputeManager:
     :param image_api: such as :class:`nova_snap.image.glance.API`.
     :param driver: connected by :meth:`init_host`.
     :param notifier: whom else to tell of snapshots.
+    :param locks: of this host's instances, shared with whoever else works on them.
     """
 
     target = oslo_messaging.Target(version=rpc.VERSION)
@@ -45,6 +47,7 @@ class ComputeManager:
         image_api: Images,
         driver: ComputeDriver,
         notifier: Notifier | None = None,
+        locks: InstanceLocks | None = None,
     ) -> None:
         self.host: str = conf.host
         self.driver = driver
@@ -53,7 +56,9 @@ class ComputeManager:
         self._image_api = image_api
         self._notifier = notifier or NoNotifications()
         self._long_tasks = LongTasks(conf.max_concurrent_snapshots)
-        self._snapshots = Snapshots(self.host, image_api, driver, self._notifier)
+        self._snapshots = Snapshots(
+            self.host, image_api, driver, self._notifier, locks or InstanceLocks()
+        )
 
     def init_host(self) -> None:
         """Connect to the hypervisor and put right what a dead process left; then messages may

@@ -10,28 +10,31 @@ from oslo_messaging.rpc import dispatcher
 
 from nova_snap.compute import rpc
 from nova_snap.compute.heartbeat import Heartbeat
+from nova_snap.compute.lifecycle_manager import LifecycleManager
 from nova_snap.compute.manager import ComputeManager
 
 LOG = log.getLogger(__name__)
 
 
 class ComputeService:
-    """The manager and the server that hands messages to it."""
+    """The managers and the server that hands messages to them."""
 
     def __init__(
         self,
         conf: cfg.ConfigOpts,
         transport: oslo_messaging.Transport,
         manager: ComputeManager,
+        lifecycle: LifecycleManager,
         heartbeat: Heartbeat,
     ) -> None:
         self._conf = conf
         self._manager = manager
+        self._lifecycle = lifecycle
         self._heartbeat = heartbeat
         self._server = oslo_messaging.get_rpc_server(
             transport,
             rpc.target(conf, server=manager.host),
-            [manager],
+            [manager, lifecycle],
             serializer=rpc.RequestContextSerializer(),
             access_policy=dispatcher.ExplicitRPCAccessPolicy,
         )
@@ -42,6 +45,7 @@ class ComputeService:
         :raises nova_snap.exception.HypervisorUnavailable: if the hypervisor does not answer.
         """
         self._manager.init_host()
+        self._lifecycle.init_host()
         self._server.start()
         # Only who listens is there.
         self._heartbeat.start()
@@ -50,13 +54,14 @@ class ComputeService:
         )
 
     def stop(self) -> int:
-        """Listen no more and let running snapshots end, within graceful_shutdown_timeout.
+        """Listen no more and let end what runs, within graceful_shutdown_timeout.
 
-        :returns: how many snapshots still run.
+        :returns: how many snapshots and other tasks still run.
         """
         timeout: int = self._conf.graceful_shutdown_timeout
         until = time.monotonic() + timeout
         self._heartbeat.stop()
         self._server.stop()
         self._server.wait(timeout=max(timeout, 1))
-        return self._manager.stop(max(0.0, until - time.monotonic()))
+        left = self._lifecycle.stop(max(0.0, until - time.monotonic()))
+        return left + self._manager.stop(max(0.0, until - time.monotonic()))

@@ -3,13 +3,14 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from oslo_log import log
 
 from nova_snap import exception
 from nova_snap.compute import backup, power_state, recovery, task_states
 from nova_snap.compute.backup import Rotation
+from nova_snap.compute.instance_locks import InstanceLocks
 from nova_snap.compute.monitor import SnapshotMonitor
 from nova_snap.compute.notifications import Notifier, Phase
 from nova_snap.compute.recovery import ImageStore
@@ -20,6 +21,9 @@ from nova_snap.objects.instance_action import InstanceAction, InstanceActionEven
 from nova_snap.virt.driver import ComputeDriver, SnapshotReport
 
 LOG = log.getLogger(__name__)
+
+# What the task_state shuts out ends at once; this is for a delete that is under way.
+_LOCK_SECONDS: Final = 300.0
 
 
 class Images(ImageStore, backup.Images, Protocol):
@@ -48,12 +52,19 @@ class Snapshots:
     """Takes the snapshots of one host.
 
     :param driver: connected by the time that :meth:`run` is called.
+    :param locks: of this host's instances: a delete waits until the snapshot has let go.
     """
 
     def __init__(
-        self, host: str, image_api: Images, driver: ComputeDriver, notifier: Notifier
+        self,
+        host: str,
+        image_api: Images,
+        driver: ComputeDriver,
+        notifier: Notifier,
+        locks: InstanceLocks,
     ) -> None:
         self._host = host
+        self._locks = locks
         self._image_api = image_api
         self._driver = driver
         self._notifier = notifier
@@ -67,9 +78,12 @@ class Snapshots:
         context, action = request.context, request.action
         context.update_store()
         try:
-            with InstanceActionEvent.record(
-                context, action, request.kind.event, self._host
-            ) as event:
+            with (
+                InstanceActionEvent.record(
+                    context, action, request.kind.event, self._host
+                ) as event,
+                self._locks.hold(request.instance.uuid, _LOCK_SECONDS),
+            ):
                 report = self._take(request, event)
                 event.details = f"{report.method}: {report.reason}"
         except Exception as error:

@@ -15,6 +15,8 @@ from oslo_config import cfg
 from nova_snap import exception
 from nova_snap.compute import rpc, rpcapi, task_states
 from nova_snap.compute.heartbeat import Heartbeat
+from nova_snap.compute.instance_locks import InstanceLocks
+from nova_snap.compute.lifecycle_manager import LifecycleManager
 from nova_snap.compute.manager import ComputeManager
 from nova_snap.compute.service import ComputeService
 from nova_snap.context import RequestContext
@@ -65,7 +67,9 @@ def compute_host(
     """A compute host that listens; its name."""
     conf.set_override("snapshot_size", SIZE, "fake")
     manager = ComputeManager(conf, database, images, FakeDriver(conf, images))
-    service = ComputeService(conf, transport, manager, Heartbeat(conf, database, manager.driver))
+    lifecycle = LifecycleManager(conf, database, images, manager.driver, InstanceLocks())
+    heartbeat = Heartbeat(conf, database, manager.driver)
+    service = ComputeService(conf, transport, manager, lifecycle, heartbeat)
     service.start()
     yield host
     assert service.stop() == 0
