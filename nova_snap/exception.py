@@ -9,7 +9,7 @@ A class carries its data as attributes and formats its own message; none knows H
     +-- NotFound
     |   +-- InstanceNotFound, ImageNotFound, DomainNotFound, DiskNotFound, MarkerNotFound,
     |   |   InstanceActionNotFound
-    |   +-- ServiceNotFound, HostBinaryNotFound, ComputeHostNotFound
+    |   +-- ServiceNotFound, HostBinaryNotFound, ComputeHostNotFound, NoMatchingHypervisor
     |   +-- FlavorNotFound, FlavorExtraSpecNotFound, MetadataItemNotFound, ConsoleNotAvailable
     +-- Conflict
     |   +-- InstanceInvalidState, UnexpectedTaskState, InstanceNotReady, AlreadyAdopted
@@ -143,6 +143,13 @@ class ComputeHostNotFound(NotFound):
     msg = "Compute host {self.host} could not be found."
 
 
+class NoMatchingHypervisor(NotFound):
+    """:ivar pattern: a part of a host's name."""
+
+    pattern: str
+    msg = "No hypervisor matching '{self.pattern}' could be found."
+
+
 # -- the right request at the wrong time -----------------------------------------------------
 
 
@@ -187,6 +194,14 @@ class UnexpectedTaskState(Conflict):
     msg = (
         "Instance {self.instance_uuid} was expected in task_state {self.expected}, "
         "but it is in {self.actual}"
+    )
+
+
+class ServiceHasInstances(Conflict):
+    host: str
+    msg = (
+        "Unable to delete the compute service of host {self.host}, which has instances. Delete or "
+        "forget them first."
     )
 
 

@@ -15,11 +15,16 @@ from oslo_middleware import healthcheck as oslo_healthcheck
 
 from nova_snap.api import (
     auth,
+    availability_zone,
     dispatcher,
     errors,
+    extensions,
     flavor_extra_specs,
     flavors,
+    hypervisors,
+    limits,
     servers,
+    services,
     versions,
 )
 from nova_snap.api.auth import WSGIApplication
@@ -46,6 +51,11 @@ def build_app(conf: cfg.ConfigOpts, database: Database, compute_api: API) -> WSG
             "servers": servers.Controller(conf, compute_api, enforcer),
             "flavors": flavors.Controller(conf, enforcer),
             "flavor_extra_specs": flavor_extra_specs.Controller(enforcer),
+            "services": services.Controller(conf, enforcer),
+            "hypervisors": hypervisors.Controller(conf, enforcer),
+            "availability_zone": availability_zone.Controller(conf, enforcer),
+            "limits": limits.Controller(conf, enforcer),
+            "extensions": extensions.Controller(enforcer),
         }
     )
     app = auth.middleware(conf, app, database, enforcer)

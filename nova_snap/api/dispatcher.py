@@ -78,6 +78,8 @@ class Dispatcher:
             raise errors.Unauthenticated(reason=_ANONYMOUS)
         if path not in routes.UNVERSIONED_PATHS:
             request.environ[MICROVERSION] = microversion.requested(request.headers)
+            if match is not None and match.ended_before(request.microversion.minor):
+                match = None
         if match is None:
             raise errors.NoSuchResource()
         method = "GET" if request.method == "HEAD" else request.method

@@ -34,6 +34,7 @@ class Heartbeat:
     def __init__(self, conf: cfg.ConfigOpts, database: Database, driver: ComputeDriver) -> None:
         self._host: str = conf.host
         self._topic: str = conf.rpc.compute_topic
+        self._address: str = conf.my_ip
         self._interval: int = conf.report_interval
         self._resources_interval: int = conf.update_resources_interval
         self._context = get_admin_context(database)
@@ -97,4 +98,5 @@ class Heartbeat:
         except exception.NovaSnapError as error:
             LOG.warning("The hypervisor does not say what this host has: %s", error)
             return
-        ComputeNode.record(self._context, service, dataclasses.asdict(resources))
+        found = {**dataclasses.asdict(resources), "host_ip": self._address}
+        ComputeNode.record(self._context, service, found)

@@ -5,6 +5,7 @@ import socket
 from typing import Any
 
 from oslo_config import cfg
+from oslo_utils import netutils
 
 GROUP = "DEFAULT"
 
@@ -109,6 +110,21 @@ hypervisor says; -1 for none at all, 0 for the default.
 The hypervisor's own events are acted on at once. The comparison finds what was missed, removes
 guests whose instances were deleted while this service was down, and gives up builds that take
 longer than instance_build_timeout.
+""",
+    ),
+    cfg.StrOpt(
+        "my_ip",
+        default=netutils.get_my_ipv4(),
+        sample_default="<host_ipv4>",
+        help="""
+Address of this host, as os-hypervisors shows it. Nothing listens on it.
+""",
+    ),
+    cfg.StrOpt(
+        "default_availability_zone",
+        default="nova",
+        help="""
+Name of the availability zone that every compute host is in.
 """,
     ),
     cfg.StrOpt(

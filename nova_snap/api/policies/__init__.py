@@ -8,14 +8,19 @@ from oslo_policy import policy
 
 from nova_snap import exception
 from nova_snap.api.policies import (
+    availability_zone,
     base,
     create_backup,
     extended_server_attributes,
+    extensions,
     flavors,
+    hypervisors,
     instance_actions,
+    limits,
     server_actions,
     server_metadata,
     servers,
+    services,
 )
 from nova_snap.context import RequestContext
 
@@ -28,6 +33,11 @@ _MODULES = (
     server_actions,
     server_metadata,
     flavors,
+    services,
+    hypervisors,
+    availability_zone,
+    limits,
+    extensions,
 )
 
 

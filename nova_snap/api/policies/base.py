@@ -5,6 +5,8 @@ from typing import Any
 
 from oslo_policy import policy
 
+# Whoever has said who he is.
+ANY = "@"
 ADMIN = "rule:context_is_admin"
 PROJECT_MEMBER_OR_ADMIN = "rule:project_member_or_admin"
 PROJECT_READER_OR_ADMIN = "rule:project_reader_or_admin"
