@@ -15,47 +15,53 @@ from oslo_middleware import healthcheck as oslo_healthcheck
 
 from nova_snap.api import (
     auth,
-    availability_zone,
+    create_backup,
     dispatcher,
     errors,
-    extensions,
     flavor_extra_specs,
     flavors,
-    hypervisors,
-    limits,
+    instance_actions,
+    server_actions,
+    server_metadata,
     servers,
-    services,
+    servers_change,
+    servers_create,
     versions,
 )
 from nova_snap.api.auth import WSGIApplication
 from nova_snap.api.policies import Enforcer
 from nova_snap.api.wsgi import Request
 from nova_snap.compute.api import API
+from nova_snap.compute.lifecycle_api import LifecycleAPI
 from nova_snap.context import RequestContext
 from nova_snap.db.session import Database
 
 HEALTHCHECK_PATH = "/healthcheck"
 
 
-def build_app(conf: cfg.ConfigOpts, database: Database, compute_api: API) -> WSGIApplication:
+def build_app(
+    conf: cfg.ConfigOpts, database: Database, compute_api: API, lifecycle_api: LifecycleAPI
+) -> WSGIApplication:
     """The API as a WSGI application.
 
     :param conf: with the options of :mod:`nova_snap.conf`; those of oslo.middleware and of
         oslo.policy are registered here.
-    :param compute_api: what carries out the requests.
+    :param compute_api: what finds instances and makes images of them.
+    :param lifecycle_api: what makes, switches and deletes them.
     """
     enforcer = Enforcer(conf)
     app: WSGIApplication = dispatcher.Dispatcher(
         {
             "versions": versions.Controller(conf),
             "servers": servers.Controller(conf, compute_api, enforcer),
+            "create_backup": create_backup.Controller(conf, compute_api, enforcer),
+            "instance_actions": instance_actions.Controller(conf, enforcer),
+            "servers_create": servers_create.Controller(conf, lifecycle_api, enforcer),
+            "servers_change": servers_change.Controller(conf, lifecycle_api, enforcer),
+            "server_actions": server_actions.Controller(conf, lifecycle_api, enforcer),
+            "server_metadata": server_metadata.Controller(conf, lifecycle_api, enforcer),
             "flavors": flavors.Controller(conf, enforcer),
             "flavor_extra_specs": flavor_extra_specs.Controller(enforcer),
-            "services": services.Controller(conf, enforcer),
-            "hypervisors": hypervisors.Controller(conf, enforcer),
-            "availability_zone": availability_zone.Controller(conf, enforcer),
-            "limits": limits.Controller(conf, enforcer),
-            "extensions": extensions.Controller(enforcer),
         }
     )
     app = auth.middleware(conf, app, database, enforcer)

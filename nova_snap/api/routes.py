@@ -19,10 +19,28 @@ ROUTES: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "/": {"GET": ("versions", "index")},
     "/v2.1": {"GET": ("versions", "show")},
     "/v2.1/": {"GET": ("versions", "show")},
-    "/v2.1/servers": {"GET": ("servers", "index")},
+    "/v2.1/servers": {"GET": ("servers", "index"), "POST": ("servers_create", "create")},
     "/v2.1/servers/detail": {"GET": ("servers", "detail")},
-    "/v2.1/servers/{server_id}": {"GET": ("servers", "show")},
+    "/v2.1/servers/{server_id}": {
+        "GET": ("servers", "show"),
+        "PUT": ("servers_change", "update"),
+        "DELETE": ("servers_change", "delete"),
+    },
     "/v2.1/servers/{server_id}/action": {"POST": ("servers", "action")},
+    "/v2.1/servers/{server_id}/os-instance-actions": {"GET": ("instance_actions", "index")},
+    "/v2.1/servers/{server_id}/os-instance-actions/{request_id}": {
+        "GET": ("instance_actions", "show")
+    },
+    "/v2.1/servers/{server_id}/metadata": {
+        "GET": ("server_metadata", "index"),
+        "POST": ("server_metadata", "create"),
+        "PUT": ("server_metadata", "update_all"),
+    },
+    "/v2.1/servers/{server_id}/metadata/{key}": {
+        "GET": ("server_metadata", "show"),
+        "PUT": ("server_metadata", "update"),
+        "DELETE": ("server_metadata", "delete"),
+    },
     "/v2.1/flavors": {"GET": ("flavors", "index"), "POST": ("flavors", "create")},
     "/v2.1/flavors/detail": {"GET": ("flavors", "detail")},
     "/v2.1/flavors/{flavor_id}": {
@@ -40,36 +58,34 @@ ROUTES: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "DELETE": ("flavor_extra_specs", "delete"),
     },
     "/v2.1/flavors/{flavor_id}/os-flavor-access": {"GET": ("flavor_extra_specs", "access")},
-    "/v2.1/os-services": {"GET": ("services", "index")},
-    "/v2.1/os-services/{service_id}": {
-        "PUT": ("services", "update"),
-        "DELETE": ("services", "delete"),
-    },
-    "/v2.1/os-hypervisors": {"GET": ("hypervisors", "index")},
-    "/v2.1/os-hypervisors/detail": {"GET": ("hypervisors", "detail")},
-    "/v2.1/os-hypervisors/statistics": {"GET": ("hypervisors", "statistics")},
-    "/v2.1/os-hypervisors/{hypervisor_id}": {"GET": ("hypervisors", "show")},
-    "/v2.1/os-hypervisors/{hypervisor_id}/uptime": {"GET": ("hypervisors", "uptime")},
-    "/v2.1/os-hypervisors/{hypervisor_id}/search": {"GET": ("hypervisors", "search")},
-    "/v2.1/os-hypervisors/{hypervisor_id}/servers": {"GET": ("hypervisors", "servers")},
-    "/v2.1/os-availability-zone": {"GET": ("availability_zone", "index")},
-    "/v2.1/os-availability-zone/detail": {"GET": ("availability_zone", "detail")},
-    "/v2.1/limits": {"GET": ("limits", "index")},
-    "/v2.1/extensions": {"GET": ("extensions", "index")},
-    "/v2.1/extensions/{alias}": {"GET": ("extensions", "show")},
 }
 
-# template: the last microversion 2.x that has it. The others have no end.
-LAST_MINOR: Final[Mapping[str, int]] = {
-    "/v2.1/os-hypervisors/statistics": 87,
-    "/v2.1/os-hypervisors/{hypervisor_id}/uptime": 87,
-    "/v2.1/os-hypervisors/{hypervisor_id}/search": 52,
-    "/v2.1/os-hypervisors/{hypervisor_id}/servers": 52,
-}
+# Actions of Nova's that there are not here. Others are none at all.
+_UNSUPPORTED_ACTIONS: Final = (
+    *("addFixedIp", "addFloatingIp", "addSecurityGroup", "changePassword", "confirmResize"),
+    *("evacuate", "injectNetworkInfo", "lock", "migrate", "os-getRDPConsole"),
+    *("os-getSPICEConsole", "os-getSerialConsole", "os-getVNCConsole", "os-migrateLive"),
+    *("os-resetNetwork", "rebuild", "removeFixedIp", "removeFloatingIp", "removeSecurityGroup"),
+    *("rescue", "resize", "revertResize", "shelve", "shelveOffload", "trigger_crash_dump"),
+    *("unlock", "unrescue", "unshelve"),
+)
 
 # action's name in the body: (controller, its method)
 ACTIONS: Final[Mapping[str, tuple[str, str]]] = {
+    **dict.fromkeys(_UNSUPPORTED_ACTIONS, ("server_actions", "unsupported")),
+    "createBackup": ("create_backup", "create_backup"),
     "createImage": ("servers", "_action_create_image"),
+    "forceDelete": ("server_actions", "force_delete"),
+    "os-getConsoleOutput": ("server_actions", "console_output"),
+    "os-resetState": ("server_actions", "reset_state"),
+    "os-start": ("server_actions", "start"),
+    "os-stop": ("server_actions", "stop"),
+    "pause": ("server_actions", "pause"),
+    "reboot": ("server_actions", "reboot"),
+    "restore": ("server_actions", "restore"),
+    "resume": ("server_actions", "resume"),
+    "suspend": ("server_actions", "suspend"),
+    "unpause": ("server_actions", "unpause"),
 }
 
 # Nobody needs to say who he is to see these.
@@ -91,10 +107,6 @@ class Match:
     methods: Mapping[str, tuple[str, str]]
     parameters: Mapping[str, str]
     project_id: str | None
-
-    def ended_before(self, minor: int) -> bool:
-        """Whether 2.``minor`` has it no more."""
-        return minor > LAST_MINOR.get(self.template, minor)
 
 
 def match(path: str) -> Match | None:

@@ -3,7 +3,7 @@
 
 import dataclasses
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from oslo_utils import strutils, timeutils
@@ -15,19 +15,13 @@ from nova_snap.api.policies import servers as rules
 from nova_snap.api.schemas import servers as schema
 from nova_snap.api.schemas.types import words
 from nova_snap.api.validation import check_query
-from nova_snap.api.views.servers import STATUS
+from nova_snap.api.views import server_status
 from nova_snap.api.wsgi import Request
 from nova_snap.compute import vm_states
 from nova_snap.context import RequestContext
 from nova_snap.objects.instance import InstanceFilters
 
 Query = Mapping[str, list[str]]
-
-# Words for states of Nova's that no instance is in here: no error, and nothing to find.
-_STATUSES_OF_NONE: Final = words(
-    "HARD_REBOOT MIGRATING PASSWORD REBOOT REBUILD RESCUE RESIZE REVERT_RESIZE SHELVED "
-    "SHELVED_OFFLOADED SOFT_DELETED UNKNOWN VERIFY_RESIZE"
-)
 
 # The filters that everyone has, and from which microversion on. An administrator has all.
 _FOR_ALL: Final[Mapping[str, int]] = {
@@ -52,8 +46,8 @@ _PAGING: Final = ("sort_key", "sort_dir", "limit", "marker")
 
 _SUPPORTED: Final = frozenset(
     words(
-        "name display_name status image image_ref uuid host user_id project_id tenant_id vm_state "
-        "task_state changes-since deleted soft_deleted all_tenants"
+        "name display_name status image image_ref flavor uuid host user_id project_id tenant_id "
+        "vm_state task_state changes-since deleted soft_deleted all_tenants"
     )
 )
 
@@ -141,7 +135,7 @@ def _filters(
     version: Microversion,
     all_tenants: bool,
 ) -> InstanceFilters | None:
-    states = _vm_states(query, options, context, version)
+    states, task_states = _states(query, options, context, version)
     if states is not None and not states:
         return None
     changes_since = _time(options, "changes-since")
@@ -162,28 +156,30 @@ def _filters(
         name=_last(options, "name") or _last(options, "display_name"),
         image_ref=_last(options, "image") or _last(options, "image_ref"),
         vm_states=states,
-        task_states=options.get("task_state"),
+        task_states=task_states,
+        flavorid=_last(options, "flavor"),
         changes_since=changes_since,
         deleted=deleted,
     )
 
 
-def _vm_states(
+def _states(
     query: Query, options: Query, context: RequestContext, version: Microversion
-) -> tuple[str, ...] | None:
-    """The states to look for; none at all if nothing can be in what was asked for."""
-    states: tuple[str, ...] | None = None
-    if "vm_state" in options:
-        states = tuple(options["vm_state"])
+) -> tuple[tuple[str, ...] | None, Sequence[str] | None]:
+    """The vm_states and task_states to look for; ``None`` if they do not matter, and no vm_state
+    at all if nothing can be in what was asked for."""
+    states = tuple(options["vm_state"]) if "vm_state" in options else None
+    task_states: Sequence[str] | None = options.get("task_state")
     if "status" in query:
         wanted = {status.upper() for status in query["status"]}
-        if version.at_least(38) and not wanted & {*STATUS.values(), *_STATUSES_OF_NONE}:
+        if version.at_least(38) and not wanted & server_status.ALL:
             given = text.shorten(", ".join(query["status"]))
             raise errors.ValidationError(reason=f"Invalid status value: {given}")
-        states = tuple(state for state, status in STATUS.items() if status in wanted)
+        states, busy = server_status.states_of(wanted)
+        task_states = task_states if busy is None else busy
     if states == (vm_states.DELETED,) and not context.is_admin:
         raise errors.AdminOnly(what="list deleted instances")
-    return states
+    return states, task_states
 
 
 def _boolean(options: Query, name: str, *, default: bool = False, strict: bool = True) -> bool:

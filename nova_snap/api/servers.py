@@ -6,31 +6,26 @@ from typing import Any
 
 import webob
 from oslo_config import cfg
-from oslo_utils import uuidutils
 
 from nova_snap import exception
-from nova_snap.api import policies, server_search, text
-from nova_snap.api.policies import extended_server_attributes
+from nova_snap.api import policies, server_search
 from nova_snap.api.policies import servers as rules
 from nova_snap.api.schemas import servers as schema
+from nova_snap.api.server_base import ServerController
 from nova_snap.api.validation import check_body
 from nova_snap.api.views import servers as views
-from nova_snap.api.views.links import Links
 from nova_snap.api.wsgi import Request, empty_response, json_response
 from nova_snap.compute.api import API
-from nova_snap.context import RequestContext
 from nova_snap.objects.block_device import BlockDeviceMappingList
 from nova_snap.objects.instance import Instance
-from nova_snap.objects.instance_fault import InstanceFault
 
 
-class Controller:
-    """``/servers`` and what is below it."""
+class Controller(ServerController):
+    """Looking at servers, and making images of them."""
 
     def __init__(self, conf: cfg.ConfigOpts, compute_api: API, enforcer: policies.Enforcer) -> None:
-        self._conf = conf
+        super().__init__(conf, enforcer)
         self.compute_api = compute_api
-        self._enforcer = enforcer
 
     # -- looking ---------------------------------------------------------------------------
 
@@ -48,18 +43,16 @@ class Controller:
         instances, more = self._page(request, detailed=True)
         visible = self._visible(request.context, None)
         builder = self._view_builder(request)
-        shown = _with_related(request.context, instances)
+        shown = self._with_related(request.context, instances, visible)
         servers = [builder.detail(each, visible) for each in shown]
         return self._list_response(request, servers, "servers/detail", more)
 
     def show(self, request: Request, server_id: str) -> webob.Response:
         """``GET /servers/{server_id}``."""
         context = request.context
-        instance = self._get_server(context, server_id)
-        target = {"project_id": instance.project_id}
-        self._enforcer.authorize(context, rules.SHOW, target)
-        (shown,) = _with_related(context, [instance])
-        visible = self._visible(context, target)
+        instance = self._authorized_server(context, server_id, rules.SHOW)
+        visible = self._visible(context, {"project_id": instance.project_id})
+        (shown,) = self._with_related(context, [instance], visible)
         return json_response({"server": self._view_builder(request).show(shown, visible)})
 
     # -- actions ---------------------------------------------------------------------------
@@ -96,20 +89,10 @@ class Controller:
         if request.microversion.at_least(45):
             return json_response({"image_id": image_id}, status=202)
         response = empty_response(202)
-        endpoint = self._conf.glance.api_servers[0].rstrip("/")
-        response.headers["Location"] = f"{endpoint}/images/{image_id}"
+        response.headers["Location"] = self.compute_api.image_url(request.context, image_id)
         return response
 
     # -- helpers ---------------------------------------------------------------------------
-
-    def _get_server(self, context: RequestContext, server_id: str) -> Instance:
-        """The instance, if it is one that the context may know of.
-
-        :raises nova_snap.exception.InstanceNotFound: also for what is no uuid at all.
-        """
-        if not uuidutils.is_uuid_like(server_id):
-            raise exception.InstanceNotFound(instance_id=text.shorten(server_id))
-        return self.compute_api.get(context, server_id)
 
     def _page(self, request: Request, *, detailed: bool) -> tuple[Sequence[Instance], bool]:
         """Instances, and whether there may be more after them."""
@@ -134,42 +117,3 @@ class Controller:
         if more:
             body["servers_links"] = self._links(request).next_page(path, servers[-1]["id"])
         return json_response(body)
-
-    def _visible(
-        self, context: RequestContext, target: Mapping[str, str | None] | None
-    ) -> views.Visibility:
-        def allows(rule: str) -> bool:
-            return self._enforcer.allows(context, rule, target)
-
-        host_status = views.HostStatus.NONE
-        if allows(rules.SHOW_HOST_STATUS):
-            host_status = views.HostStatus.ANY
-        elif allows(rules.SHOW_HOST_STATUS_UNKNOWN):
-            host_status = views.HostStatus.UNKNOWN_ONLY
-        return views.Visibility(
-            extended_attributes=allows(extended_server_attributes.EXTENDED_ATTRIBUTES),
-            extra_specs=allows(rules.SHOW_EXTRA_SPECS),
-            host_status=host_status,
-            fault_details=bool(context.is_admin),
-        )
-
-    def _links(self, request: Request) -> Links:
-        return Links(self._conf, request)
-
-    def _view_builder(self, request: Request) -> views.ViewBuilder:
-        return views.ViewBuilder(self._links(request), request.microversion)
-
-
-def _with_related(context: RequestContext, instances: Sequence[Instance]) -> list[views.Shown]:
-    """The instances with their disks, and with the faults that are shown."""
-    disks = BlockDeviceMappingList.by_instance_uuids(
-        context, [instance.uuid for instance in instances]
-    )
-    failed = [
-        instance.uuid for instance in instances if views.status_of(instance) in views.FAULT_STATUSES
-    ]
-    faults = InstanceFault.latest_by_instance_uuids(context, failed) if failed else {}
-    return [
-        views.Shown(instance, disks[instance.uuid], faults.get(instance.uuid))
-        for instance in instances
-    ]

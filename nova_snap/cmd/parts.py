@@ -12,6 +12,7 @@ from nova_snap.compute import api, notifications, rpcapi
 from nova_snap.compute.heartbeat import Heartbeat
 from nova_snap.compute.instance_locks import InstanceLocks
 from nova_snap.compute.lifecycle_manager import LifecycleManager
+from nova_snap.compute.lifecycle_api import LifecycleAPI
 from nova_snap.compute.manager import ComputeManager
 from nova_snap.compute.service import ComputeService
 from nova_snap.db.session import Database
@@ -50,5 +51,10 @@ def api_application(
     conf: cfg.ConfigOpts, database: Database, transport: oslo_messaging.Transport
 ) -> WSGIApplication:
     """The REST API as a WSGI application."""
-    compute_api = api.API(conf, glance.API(conf), rpcapi.ComputeAPI(conf, transport))
-    return app.build_app(conf, database, compute_api)
+    image_api, compute_rpcapi = glance.API(conf), rpcapi.ComputeAPI(conf, transport)
+    return app.build_app(
+        conf,
+        database,
+        api.API(conf, image_api, compute_rpcapi),
+        LifecycleAPI(conf, image_api, compute_rpcapi),
+    )

@@ -33,6 +33,7 @@ _UPDATABLE: Final = (
     "hostname",
     "access_ip_v4",
     "access_ip_v6",
+    "auto_disk_config",
 )
 
 
@@ -152,6 +153,7 @@ class LifecycleAPI:
         hostname: object = UNCHANGED,
         access_ip_v4: object = UNCHANGED,
         access_ip_v6: object = UNCHANGED,
+        auto_disk_config: object = UNCHANGED,
     ) -> None:
         """Change what an instance is called.
 
@@ -164,6 +166,7 @@ class LifecycleAPI:
             hostname,
             access_ip_v4,
             access_ip_v6,
+            auto_disk_config,
         )
         for name, value in zip(_UPDATABLE, given, strict=True):
             if value is not UNCHANGED:

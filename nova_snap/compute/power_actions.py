@@ -69,7 +69,7 @@ RESUME: Final = PowerAction(
 )
 REBOOT_SOFT: Final = PowerAction(
     "reboot",
-    "soft reboot",
+    "reboot",
     _ACTIVE,
     task_states.REBOOTING,
     vm_states.ACTIVE,

@@ -41,6 +41,7 @@ class InstanceFilters:
     changes_since: datetime.datetime | None = None
     deleted: bool = False
     cleanup_pending: bool | None = None
+    flavorid: str | None = None
 
 
 # -- instances -------------------------------------------------------------------------------
@@ -188,6 +189,8 @@ def _conditions(filters: InstanceFilters) -> list[sa.ColumnElement[bool]]:
             found.append(getattr(table, name) == value)
     if filters.cleanup_pending is not None:
         found.append(table.cleanup_pending == filters.cleanup_pending)
+    if filters.flavorid is not None:
+        found.append(table.flavor["flavorid"].as_string() == filters.flavorid)
     if filters.vm_states is not None:
         found.append(table.vm_state.in_(filters.vm_states))
     if filters.task_states is not None:

@@ -1,40 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """Servers as clients see them, by microversion.
 
-What an instance here never has (a key pair, tags, addresses, a lock, ...) is shown as Nova shows
-it when there is none.
+What an instance here never has (tags, addresses, a lock, ...) is shown as Nova shows it when there
+is none.
 """
 
 import dataclasses
 import datetime
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from nova_snap.api.microversion import Microversion
+from nova_snap.api.views import server_status
 from nova_snap.api.views.hosts import host_id
 from nova_snap.api.views.links import Links
-from nova_snap.compute import vm_states
 from nova_snap.objects.block_device import BlockDeviceMapping
 from nova_snap.objects.instance import Instance
 from nova_snap.objects.instance_fault import InstanceFault
 
-UNKNOWN: Final = "UNKNOWN"
-
-STATUS: Final[Mapping[str, str]] = {
-    vm_states.ACTIVE: "ACTIVE",
-    vm_states.BUILDING: "BUILD",
-    vm_states.PAUSED: "PAUSED",
-    vm_states.SUSPENDED: "SUSPENDED",
-    vm_states.STOPPED: "SHUTOFF",
-    vm_states.ERROR: "ERROR",
-    vm_states.DELETED: "DELETED",
-}
-
-# Nova shows a fault, and a progress, of servers in these states only; here the progress of a
-# snapshot is shown in every state.
-FAULT_STATUSES: Final = ("ERROR", "DELETED")
-_PROGRESS_STATUSES: Final = ("ACTIVE", "BUILD")
+# Until 2.75 the answer to a change of a server has less in it.
+_NOT_AFTER_UPDATE: Final = (
+    "OS-EXT-",
+    "OS-SRV-USG:",
+    "os-extended-volumes:",
+    "config_drive",
+    "host_status",
+    "key_name",
+    "security_groups",
+)
 
 View = dict[str, Any]
 
@@ -59,18 +53,15 @@ class Visibility:
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """An instance with what is read apart from it."""
+    """An instance with what is read apart from it.
+
+    :ivar host_status: of its compute service; empty if it is on no host.
+    """
 
     instance: Instance
     disks: Sequence[BlockDeviceMapping] = ()
     fault: InstanceFault | None = None
-
-
-def status_of(instance: Instance) -> str:
-    """Nova's word for the state of an instance."""
-    if instance.deleted:
-        return "DELETED"
-    return STATUS.get(instance.vm_state, UNKNOWN)
+    host_status: str = ""
 
 
 class ViewBuilder:
@@ -95,22 +86,44 @@ class ViewBuilder:
             view["server_groups"] = []
         return view
 
+    def create(self, instance: Instance) -> View:
+        """What the answer to ``POST /servers`` shows."""
+        return {
+            "id": instance.uuid,
+            "links": self._links.of("servers", instance.uuid),
+            "OS-DCF:diskConfig": _disk_config(instance),
+        }
+
+    def update(self, shown: Shown, visible: Visibility) -> View:
+        """What the answer to ``PUT /servers/{server_id}`` shows."""
+        view = self.show(shown, visible)
+        if self._version.at_least(75):
+            return view
+        return {
+            name: value for name, value in view.items() if not name.startswith(_NOT_AFTER_UPDATE)
+        }
+
     def detail(self, shown: Shown, visible: Visibility) -> View:
         """What ``/servers/detail`` shows."""
         instance = shown.instance
         view = self.basic(instance)
-        view.update(_constants())
         view.update(
             {
+                "accessIPv4": instance.access_ip_v4 or "",
+                "accessIPv6": instance.access_ip_v6 or "",
+                "addresses": {},
+                "config_drive": "",
                 "created": _seconds(instance.created_at),
                 "updated": _seconds(instance.updated_at or instance.created_at),
                 "flavor": self._flavor(instance, visible),
                 "hostId": host_id(instance.project_id, instance.host),
                 "image": self._image(instance),
+                "key_name": instance.key_name,
                 "metadata": dict(instance.metadata),
-                "status": status_of(instance),
+                "status": server_status.of(instance),
                 "tenant_id": instance.project_id,
                 "user_id": instance.user_id,
+                "OS-DCF:diskConfig": _disk_config(instance),
                 "OS-EXT-AZ:availability_zone": instance.availability_zone or "",
                 "OS-EXT-STS:power_state": instance.power_state,
                 "OS-EXT-STS:task_state": instance.task_state,
@@ -121,28 +134,26 @@ class ViewBuilder:
             }
         )
         progress = instance.snapshot_progress
-        if progress is not None or view["status"] in _PROGRESS_STATUSES:
+        if progress is not None or view["status"] in server_status.WITH_PROGRESS:
             view["progress"] = progress or 0
-        if view["status"] in FAULT_STATUSES and shown.fault is not None:
+        if view["status"] in server_status.WITH_FAULT and shown.fault is not None:
             view["fault"] = _fault(shown.fault, visible)
         if visible.extended_attributes:
             view.update(self._extended_attributes(instance))
-        view.update(self._later(instance, visible))
+        view.update(self._later(shown, visible))
         return view
 
-    def _later(self, instance: Instance, visible: Visibility) -> View:
+    def _later(self, shown: Shown, visible: Visibility) -> View:
         """What microversions above 2.3 added."""
-        version = self._version
+        version, instance = self._version, shown.instance
         view: View = {}
         if version.at_least(9):
             view["locked"] = False
-        if version.at_least(16):
-            # No record is kept here of which compute services are up.
-            status = UNKNOWN if instance.host else ""
-            if visible.host_status is HostStatus.ANY or (
-                visible.host_status is HostStatus.UNKNOWN_ONLY and status == UNKNOWN
-            ):
-                view["host_status"] = status
+        if version.at_least(16) and (
+            visible.host_status is HostStatus.ANY
+            or (visible.host_status is HostStatus.UNKNOWN_ONLY and shown.host_status == "UNKNOWN")
+        ):
+            view["host_status"] = shown.host_status
         if version.at_least(19):
             view["description"] = instance.display_description
         if version.at_least(26):
@@ -167,9 +178,9 @@ class ViewBuilder:
             view.update(
                 hostname=instance.hostname or "",
                 kernel_id=instance.kernel_id,
-                launch_index=0,
+                launch_index=instance.launch_index,
                 ramdisk_id=instance.ramdisk_id,
-                reservation_id=None,
+                reservation_id=instance.reservation_id,
                 root_device_name=instance.root_device_name,
                 user_data=None,
             )
@@ -211,15 +222,8 @@ class ViewBuilder:
         return volumes
 
 
-def _constants() -> View:
-    return {
-        "accessIPv4": "",
-        "accessIPv6": "",
-        "addresses": {},
-        "config_drive": "",
-        "key_name": None,
-        "OS-DCF:diskConfig": "MANUAL",
-    }
+def _disk_config(instance: Instance) -> str:
+    return "AUTO" if instance.auto_disk_config else "MANUAL"
 
 
 def _fault(fault: InstanceFault, visible: Visibility) -> View:

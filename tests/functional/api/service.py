@@ -13,14 +13,17 @@ from oslo_config import cfg
 from nova_snap import conf as nova_conf
 from nova_snap import exception
 from nova_snap.api import app
-from nova_snap.compute import api, vm_states
+from nova_snap.compute import api, lifecycle_api, power_actions, vm_states
 from nova_snap.conf import opts
 from nova_snap.context import RequestContext
 from nova_snap.db import migration
 from nova_snap.db.session import Database
+from nova_snap.objects import flavor
 from nova_snap.objects.block_device import BlockDeviceMapping, BlockDeviceMappingList
 from nova_snap.objects.instance import Flavor, Instance
 from nova_snap.objects.instance_fault import InstanceFault
+from nova_snap.objects.service import COMPUTE
+from nova_snap.objects.service import Service as ComputeService
 from tests.fixtures.images import MemoryImages
 
 PROJECT = "0123456789abcdef0123456789abcdef"
@@ -45,12 +48,41 @@ VOLUME = "22222222-2222-2222-2222-222222222222"
 
 
 class Casts:
-    """Takes the place of the messages to compute hosts: remembers them, or fails."""
+    """Takes the place of the messages to compute hosts: remembers them, or fails.
+
+    :ivar sent: instance and image, of snapshots and backups.
+    :ivar asked: instance and what is to be done with it, of everything else.
+    :ivar console: what a guest has printed.
+    """
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str]] = []
         self.rotations: list[tuple[str, int]] = []
+        self.asked: list[tuple[str, str]] = []
+        self.console = "one\ntwo\nthree"
         self.fail: Exception | None = None
+
+    def build_instance(self, ctxt: RequestContext, instance: Instance, network: str) -> None:
+        self._ask(instance, f"build on {network}")
+
+    def terminate_instance(self, ctxt: RequestContext, instance: Instance) -> None:
+        self._ask(instance, "terminate")
+
+    def switch_instance(
+        self, ctxt: RequestContext, instance: Instance, action: power_actions.PowerAction
+    ) -> None:
+        self._ask(instance, f"{action.name} over {action.task_state}")
+
+    def get_console_output(
+        self, ctxt: RequestContext, instance: Instance, length: int | None
+    ) -> str:
+        self._ask(instance, f"console {length}")
+        return self.console
+
+    def _ask(self, instance: Instance, what: str) -> None:
+        if self.fail is not None:
+            raise self.fail
+        self.asked.append((instance.uuid, what))
 
     def snapshot_instance(self, ctxt: RequestContext, instance: Instance, image_id: str) -> None:
         if not instance.host:
@@ -94,12 +126,16 @@ class Service:
             migration.sync(self.database)
         self.images = MemoryImages()
         self.casts = Casts()
+        # The only host there is, alive for as long as any test takes.
+        self.conf.set_override("service_down_time", 3600)
+        ComputeService.register(self.context(), HOST, COMPUTE, "compute")
         self.rebuild()
 
     def rebuild(self) -> None:
         """Make the application again, after a change of the configuration."""
         compute_api = api.API(self.conf, self.images, self.casts)  # type: ignore[arg-type]
-        self.app = app.build_app(self.conf, self.database, compute_api)
+        lifecycle = lifecycle_api.LifecycleAPI(self.conf, self.images, self.casts)  # type: ignore[arg-type]
+        self.app = app.build_app(self.conf, self.database, compute_api, lifecycle)
 
     def close(self) -> None:
         self.database.close()
@@ -139,6 +175,37 @@ class Service:
         entity = {"name": name} if metadata is None else {"name": name, "metadata": metadata}
         body = {"createImage": entity}
         return self.request("POST", f"/v2.1/servers/{server_id}/action", body, **how)
+
+    def action(self, server_id: str, name: str, value: object = None, **how: Any) -> webob.Response:
+        return self.request("POST", f"/v2.1/servers/{server_id}/action", {name: value}, **how)
+
+    def create_server(
+        self, version: str = "2.1", hints: object = None, token: str = TOKEN, **server: Any
+    ) -> webob.Response:
+        """Ask for a server; the image and the flavor are there unless said otherwise."""
+        given = {"name": "new", "imageRef": IMAGE, "flavorRef": "1", **server}
+        if "networks" not in given and int(version.split(".")[1]) >= 37:
+            given["networks"] = "none"
+        body = {"server": {key: value for key, value in given.items() if value is not ...}}
+        if hints is not None:
+            body["os:scheduler_hints"] = hints
+        return self.request("POST", "/v2.1/servers", body, token=token, version=version)
+
+    def offer(self) -> None:
+        """An image and a flavor for new servers."""
+        flavor.Flavor("1", "m1.tiny", 512, 1, 1).create(self.context())
+        self.images.records[IMAGE] = {
+            "id": IMAGE,
+            "name": "cirros",
+            "status": "active",
+            "size": 2**20,
+            "min_disk": 0,
+            "min_ram": 0,
+            "disk_format": "qcow2",
+            "container_format": "bare",
+            "visibility": "public",
+            "owner": PROJECT,
+        }
 
     def create_backup(self, server_id: str, rotation: object = 1, **how: Any) -> webob.Response:
         """``more`` goes into the request's body."""

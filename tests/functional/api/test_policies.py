@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may do what, by default and with a policy file."""
 
+import datetime
 import pathlib
 
 import pytest
 from oslo_policy import policy
+from oslo_utils import fixture, timeutils
 
 from nova_snap.api import policies
 from nova_snap.api.policies import flavors, server_actions, server_metadata
 from nova_snap.api.policies import servers as rules
 from nova_snap.context import RequestContext
+from nova_snap.objects.service import Service as ComputeService
 from tests.functional.api import service as svc
 from tests.functional.api.service import Service
 
@@ -34,6 +37,7 @@ WRITES = {
     server_metadata.UPDATE,
     server_metadata.UPDATE_ALL,
     server_metadata.DELETE,
+    "os_compute_api:os-create-backup",
 }
 READS = {
     rules.INDEX,
@@ -44,6 +48,13 @@ READS = {
     server_metadata.SHOW,
     flavors.EXTRA_SPECS_INDEX,
     flavors.EXTRA_SPECS_SHOW,
+    "os_compute_api:os-instance-actions:list",
+    "os_compute_api:os-instance-actions:show",
+}
+OPEN = {
+    "os_compute_api:extensions",
+    "os_compute_api:limits",
+    "os_compute_api:os-availability-zone:list",
 }
 PERSONS = {
     "nobody": (svc.PROJECT, []),
@@ -68,10 +79,10 @@ def test_the_defaults(service: Service, person: str) -> None:
     assert (
         allowed
         == {
-            "nobody": set(),
-            "reader": READS,
-            "member": READS | WRITES,
-            "foreign-member": set(),
+            "nobody": OPEN,
+            "reader": OPEN | READS,
+            "member": OPEN | READS | WRITES,
+            "foreign-member": OPEN,
             "admin": names(),
             "foreign-admin": names(),
         }[person]
@@ -125,19 +136,43 @@ def test_the_file_may_say_who_is_an_administrator(service: Service, tmp_path: pa
 
 
 @pytest.mark.parametrize(
-    ("rule", "shown"),
-    [
-        (rules.SHOW_HOST_STATUS, {svc.ACTIVE: "UNKNOWN", svc.NOWHERE: ""}),
-        (rules.SHOW_HOST_STATUS_UNKNOWN, {svc.ACTIVE: "UNKNOWN", svc.NOWHERE: None}),
-    ],
+    ("rule", "up"), [(rules.SHOW_HOST_STATUS, "UP"), (rules.SHOW_HOST_STATUS_UNKNOWN, None)]
 )
 def test_who_sees_the_status_of_the_host(
-    service: Service, tmp_path: pathlib.Path, rule: str, shown: dict[str, str | None]
+    service: Service, tmp_path: pathlib.Path, rule: str, up: str | None
 ) -> None:
+    stopped = service.instance(svc.STOPPED)
+    stopped.host = "nobody-has-heard-of-it"
+    stopped.save()
     write_policy(service, tmp_path, f'"{rule}": "@"\n')
-    for uuid, status in shown.items():
+    nowhere = "" if up else None
+    for uuid, status in {svc.ACTIVE: up, svc.STOPPED: "UNKNOWN", svc.NOWHERE: nowhere}.items():
         server = service.get(f"/v2.1/servers/{uuid}", version="2.16").json["server"]
         assert server.get("host_status") == status
+
+
+@pytest.mark.parametrize(
+    ("disabled", "forced_down", "seconds_ago", "status"),
+    [
+        (False, False, 0, "UP"),
+        (True, False, 0, "MAINTENANCE"),
+        (False, True, 0, "DOWN"),
+        (True, True, 0, "DOWN"),
+        (True, False, 4000, "UNKNOWN"),
+    ],
+)
+def test_the_status_of_the_host(
+    service: Service, disabled: bool, forced_down: bool, seconds_ago: int, status: str
+) -> None:
+    host = ComputeService.get_by_host(service.context(), svc.HOST)
+    host.disabled, host.forced_down = disabled, forced_down
+    host.save(service.context())
+    now = timeutils.utcnow() + datetime.timedelta(seconds=seconds_ago)
+    with fixture.TimeFixture(now):
+        for path in (f"/v2.1/servers/{svc.ACTIVE}", "/v2.1/servers/detail?name=web"):
+            body = service.get(path, version="2.16", token=svc.ADMIN_TOKEN).json
+            server = body["server"] if "server" in body else body["servers"][0]
+            assert server["host_status"] == status
 
 
 def test_extra_specs_may_be_hidden(service: Service, tmp_path: pathlib.Path) -> None:
