@@ -15,17 +15,22 @@ from oslo_middleware import healthcheck as oslo_healthcheck
 
 from nova_snap.api import (
     auth,
+    availability_zone,
     create_backup,
     dispatcher,
     errors,
+    extensions,
     flavor_extra_specs,
     flavors,
+    hypervisors,
     instance_actions,
+    limits,
     server_actions,
     server_metadata,
     servers,
     servers_change,
     servers_create,
+    services,
     versions,
 )
 from nova_snap.api.auth import WSGIApplication
@@ -62,6 +67,11 @@ def build_app(
             "server_metadata": server_metadata.Controller(conf, lifecycle_api, enforcer),
             "flavors": flavors.Controller(conf, enforcer),
             "flavor_extra_specs": flavor_extra_specs.Controller(enforcer),
+            "services": services.Controller(conf, enforcer),
+            "hypervisors": hypervisors.Controller(conf, enforcer),
+            "availability_zone": availability_zone.Controller(conf, enforcer),
+            "limits": limits.Controller(conf, enforcer),
+            "extensions": extensions.Controller(enforcer),
         }
     )
     app = auth.middleware(conf, app, database, enforcer)

@@ -58,6 +58,31 @@ ROUTES: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "DELETE": ("flavor_extra_specs", "delete"),
     },
     "/v2.1/flavors/{flavor_id}/os-flavor-access": {"GET": ("flavor_extra_specs", "access")},
+    "/v2.1/os-services": {"GET": ("services", "index")},
+    "/v2.1/os-services/{service_id}": {
+        "PUT": ("services", "update"),
+        "DELETE": ("services", "delete"),
+    },
+    "/v2.1/os-hypervisors": {"GET": ("hypervisors", "index")},
+    "/v2.1/os-hypervisors/detail": {"GET": ("hypervisors", "detail")},
+    "/v2.1/os-hypervisors/statistics": {"GET": ("hypervisors", "statistics")},
+    "/v2.1/os-hypervisors/{hypervisor_id}": {"GET": ("hypervisors", "show")},
+    "/v2.1/os-hypervisors/{hypervisor_id}/uptime": {"GET": ("hypervisors", "uptime")},
+    "/v2.1/os-hypervisors/{hypervisor_id}/search": {"GET": ("hypervisors", "search")},
+    "/v2.1/os-hypervisors/{hypervisor_id}/servers": {"GET": ("hypervisors", "servers")},
+    "/v2.1/os-availability-zone": {"GET": ("availability_zone", "index")},
+    "/v2.1/os-availability-zone/detail": {"GET": ("availability_zone", "detail")},
+    "/v2.1/limits": {"GET": ("limits", "index")},
+    "/v2.1/extensions": {"GET": ("extensions", "index")},
+    "/v2.1/extensions/{alias}": {"GET": ("extensions", "show")},
+}
+
+# template: the last microversion 2.x that has it. The others have no end.
+LAST_MINOR: Final[Mapping[str, int]] = {
+    "/v2.1/os-hypervisors/statistics": 87,
+    "/v2.1/os-hypervisors/{hypervisor_id}/uptime": 87,
+    "/v2.1/os-hypervisors/{hypervisor_id}/search": 52,
+    "/v2.1/os-hypervisors/{hypervisor_id}/servers": 52,
 }
 
 # Actions of Nova's that there are not here. Others are none at all.
@@ -107,6 +132,10 @@ class Match:
     methods: Mapping[str, tuple[str, str]]
     parameters: Mapping[str, str]
     project_id: str | None
+
+    def ended_before(self, minor: int) -> bool:
+        """Whether 2.``minor`` has it no more."""
+        return minor > LAST_MINOR.get(self.template, minor)
 
 
 def match(path: str) -> Match | None:
