@@ -36,6 +36,22 @@ class Casts:
             raise self.fail
         self.sent.append((instance.uuid, image_id))
 
+    def backup_instance(
+        self,
+        ctxt: RequestContext,
+        instance: Instance,
+        image_id: str,
+        backup_type: str,
+        rotation: int,
+    ) -> None:
+        if self.take_up:
+            there = Instance.get_by_uuid(ctxt, instance.uuid)
+            there.task_state = task_states.IMAGE_SNAPSHOT
+            there.save(expected_task_state=[task_states.IMAGE_BACKUP])
+        if self.fail is not None:
+            raise self.fail
+        self.sent.append((instance.uuid, f"{image_id} {backup_type} {rotation}"))
+
 
 @pytest.fixture
 def images() -> MemoryImages:
@@ -245,3 +261,56 @@ def test_a_volume_backed_instance_is_refused(compute: api.API, context: RequestC
     instance = make_instance(context)
     with pytest.raises(exception.VolumeBackedUnsupported, match=instance.uuid):
         compute.snapshot_volume_backed(context, instance, "snap")
+
+
+class TestBackup:
+    def test_it_is_recorded_claimed_and_asked_for(
+        self, compute: api.API, context: RequestContext, images: MemoryImages, casts: Casts
+    ) -> None:
+        instance = make_instance(context)
+        image = compute.backup(context, instance, "b", "daily", 7, {"color": "red"})
+        record = images.records[image["id"]]
+        assert (record["image_type"], record["backup_type"], record["color"]) == (
+            "backup",
+            "daily",
+            "red",
+        )
+        now = Instance.get_by_uuid(context, instance.uuid)
+        assert (now.task_state, now.snapshot_image_id) == (task_states.IMAGE_BACKUP, image["id"])
+        assert casts.sent == [(instance.uuid, f"{image['id']} daily 7")]
+        (action,) = InstanceAction.get_by_instance_uuid(context, instance.uuid)
+        assert (action.action, action.finish_time) == ("createBackup", None)
+
+    def test_of_a_backup_and_a_snapshot_at_the_same_time_one_is_taken(
+        self, compute: api.API, context: RequestContext, images: MemoryImages, casts: Casts
+    ) -> None:
+        instance = make_instance(context)
+        late = Instance.get_by_uuid(context, instance.uuid)
+        image = compute.snapshot(context, instance, "first")
+        with pytest.raises(exception.InstanceInvalidState) as caught:
+            compute.backup(context, late, "second", "daily", 1)
+        assert str(caught.value) == (
+            f"Cannot 'createBackup' instance {instance.uuid} while it is in "
+            "task_state image_snapshot_pending"
+        )
+        assert images.records.keys() == {image["id"]}
+        assert len(casts.sent) == 1
+
+    def test_a_message_that_is_not_taken_changes_nothing(
+        self, compute: api.API, context: RequestContext, images: MemoryImages, casts: Casts
+    ) -> None:
+        instance = make_instance(context)
+        casts.fail = exception.MessagingUnavailable(host="compute-1", reason="no queue")
+        with pytest.raises(exception.MessagingUnavailable):
+            compute.backup(context, instance, "b", "daily", 1)
+        assert images.records == {}
+        assert as_it_was(context, instance)
+
+    def test_a_message_that_arrived_although_sending_failed_counts(
+        self, compute: api.API, context: RequestContext, images: MemoryImages, casts: Casts
+    ) -> None:
+        instance = make_instance(context)
+        casts.fail = exception.MessagingUnavailable(host="compute-1", reason="connection lost")
+        casts.take_up = True
+        image = compute.backup(context, instance, "b", "daily", 1)
+        assert image["id"] in images.records
