@@ -11,8 +11,8 @@ from nova_snap.api import app
 from nova_snap.compute import api, notifications, rpcapi
 from nova_snap.compute.heartbeat import Heartbeat
 from nova_snap.compute.instance_locks import InstanceLocks
-from nova_snap.compute.lifecycle_manager import LifecycleManager
 from nova_snap.compute.lifecycle_api import LifecycleAPI
+from nova_snap.compute.lifecycle_manager import LifecycleManager
 from nova_snap.compute.manager import ComputeManager
 from nova_snap.compute.service import ComputeService
 from nova_snap.db.session import Database
