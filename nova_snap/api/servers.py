@@ -7,14 +7,13 @@ from typing import Any
 import webob
 from oslo_config import cfg
 
-from nova_snap import exception
-from nova_snap.api import policies, server_search
+from nova_snap.api import image_requests, policies, server_search
 from nova_snap.api.policies import servers as rules
 from nova_snap.api.schemas import servers as schema
 from nova_snap.api.server_base import ServerController
 from nova_snap.api.validation import check_body
 from nova_snap.api.views import servers as views
-from nova_snap.api.wsgi import Request, empty_response, json_response
+from nova_snap.api.wsgi import Request, json_response
 from nova_snap.compute.api import API
 from nova_snap.objects.block_device import BlockDeviceMappingList
 from nova_snap.objects.instance import Instance
@@ -68,8 +67,7 @@ class Controller(ServerController):
         self._enforcer.authorize(context, rules.CREATE_IMAGE, target)
         entity = body["createImage"]
         properties: dict[str, str] = entity.get("metadata", {})
-        if not request.microversion.at_least(39):
-            self._check_metadata_quota(properties)
+        image_requests.check_metadata_quota(self._conf, request, properties)
         bdms = BlockDeviceMappingList.get_by_instance_uuid(context, instance.uuid)
         if self.compute_api.is_volume_backed_instance(context, instance, bdms):
             self._enforcer.authorize(context, rules.CREATE_IMAGE_VOLUME_BACKED, target)
@@ -77,20 +75,7 @@ class Controller(ServerController):
         else:
             take = self.compute_api.snapshot
         image = take(context, instance, entity["name"], extra_properties=properties)
-        return self._image_response(request, image["id"])
-
-    def _check_metadata_quota(self, properties: Mapping[str, str]) -> None:
-        allowed = self._conf.quota.metadata_items
-        if 0 <= allowed < len(properties):
-            raise exception.MetadataLimitExceeded(allowed=allowed, given=len(properties))
-
-    def _image_response(self, request: Request, image_id: str) -> webob.Response:
-        """2.45 put the image's id where clients had cut it out of a URL."""
-        if request.microversion.at_least(45):
-            return json_response({"image_id": image_id}, status=202)
-        response = empty_response(202)
-        response.headers["Location"] = self.compute_api.image_url(request.context, image_id)
-        return response
+        return image_requests.accepted(request, self.compute_api, image["id"])
 
     # -- helpers ---------------------------------------------------------------------------
 
