@@ -8,6 +8,7 @@ bears the name can be used.
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import os
 import time
@@ -107,22 +108,29 @@ class ImageCache:
             # Without a bound of the size, which is the flavor's affair and not the cache's.
             image_inspection.check_file(image_id, part, str(record["disk_format"]), 0)
             os.rename(part, path)
-        except BaseException:
+        except BaseException as exc:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(part)
+            if isinstance(exc, OSError) and exc.errno == errno.ENOSPC:
+                raise self._full(int(record["size"])) from exc
             raise
         LOG.info("Downloaded image %s, %d bytes, to %s", image_id, size, path)
 
     def _check_room(self, size: int) -> None:
-        found = os.statvfs(self._files.base)
-        free = found.f_bavail * found.f_frsize
         needed = size + self._conf.reserved_host_disk_mb * units.Mi
-        if free < needed:
-            raise exception.HostDiskFull(
-                path=self._files.base,
-                free_mib=free // units.Mi,
-                needed_mib=-(-needed // units.Mi),
-            )
+        if self._free() < needed:
+            raise self._full(needed)
+
+    def _free(self) -> int:
+        found = os.statvfs(self._files.base)
+        return found.f_bavail * found.f_frsize
+
+    def _full(self, needed: int) -> exception.HostDiskFull:
+        return exception.HostDiskFull(
+            path=self._files.base,
+            free_mib=self._free() // units.Mi,
+            needed_mib=-(-needed // units.Mi),
+        )
 
     # -- what nobody needs any more --------------------------------------------------------
 

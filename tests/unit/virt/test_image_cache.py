@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images on this host: named, downloaded once, looked at, and removed when nobody needs them."""
 
+import errno
 import hashlib
 import os
 import pathlib
@@ -158,13 +159,20 @@ def test_the_download_has_a_bound(scene):
     assert scene.names() == []
 
 
-@pytest.mark.parametrize("error", [exception.ImageNotFound(image_id=IMAGE), OSError(28, "full")])
-def test_broken_download_leaves_nothing(scene, error):
+@pytest.mark.parametrize(
+    ("error", "seen"),
+    [
+        (exception.ImageNotFound(image_id=IMAGE), exception.ImageNotFound),
+        (OSError(errno.ENOSPC, "full"), exception.HostDiskFull),
+        (OSError(errno.EIO, "broken"), OSError),
+    ],
+)
+def test_broken_download_leaves_nothing(scene, error, seen):
     def fail():
         raise error
 
     scene.images.during = fail
-    with pytest.raises(type(error)):
+    with pytest.raises(seen):
         scene.get()
     assert scene.names() == []
 
