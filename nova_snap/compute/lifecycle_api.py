@@ -223,7 +223,7 @@ class LifecycleAPI:
         task_states_allowed = (None, *action.over)
         state_checks.check(
             instance,
-            action.word,
+            action.name,
             vm_states=action.vm_states,
             task_states=task_states_allowed,
         )
@@ -233,7 +233,7 @@ class LifecycleAPI:
         try:
             instance.save(expected_task_state=list(task_states_allowed))
         except exception.UnexpectedTaskState as error:
-            raise state_checks.lost_race(instance, action.word, error) from error
+            raise state_checks.lost_race(instance, action.name, error) from error
         send = functools.partial(self._compute_rpcapi.switch_instance, context, instance, action)
         self._announced(context, instance, action.name, send, host, before)
 

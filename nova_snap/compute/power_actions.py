@@ -17,8 +17,7 @@ HARD: Final = "HARD"
 class PowerAction:
     """One of them.
 
-    :ivar name: as the user's action is recorded.
-    :ivar word: as it is called where it is refused.
+    :ivar name: as the user's action is recorded, and called where it is refused.
     :ivar vm_states: in which it is accepted.
     :ivar task_state: which announces it.
     :ivar vm_state: of the instance when it is done.
@@ -27,7 +26,6 @@ class PowerAction:
     """
 
     name: str
-    word: str
     vm_states: tuple[str, ...]
     task_state: str
     vm_state: str
@@ -47,28 +45,22 @@ class PowerAction:
 
 _ACTIVE: Final = (vm_states.ACTIVE,)
 
-START: Final = PowerAction(
-    "start", "start", (vm_states.STOPPED,), task_states.POWERING_ON, vm_states.ACTIVE
-)
+START: Final = PowerAction("start", (vm_states.STOPPED,), task_states.POWERING_ON, vm_states.ACTIVE)
 STOP: Final = PowerAction(
-    "stop",
     "stop",
     (vm_states.ACTIVE, vm_states.ERROR),
     task_states.POWERING_OFF,
     vm_states.STOPPED,
 )
-PAUSE: Final = PowerAction("pause", "pause", _ACTIVE, task_states.PAUSING, vm_states.PAUSED)
+PAUSE: Final = PowerAction("pause", _ACTIVE, task_states.PAUSING, vm_states.PAUSED)
 UNPAUSE: Final = PowerAction(
-    "unpause", "unpause", (vm_states.PAUSED,), task_states.UNPAUSING, vm_states.ACTIVE
+    "unpause", (vm_states.PAUSED,), task_states.UNPAUSING, vm_states.ACTIVE
 )
-SUSPEND: Final = PowerAction(
-    "suspend", "suspend", _ACTIVE, task_states.SUSPENDING, vm_states.SUSPENDED
-)
+SUSPEND: Final = PowerAction("suspend", _ACTIVE, task_states.SUSPENDING, vm_states.SUSPENDED)
 RESUME: Final = PowerAction(
-    "resume", "resume", (vm_states.SUSPENDED,), task_states.RESUMING, vm_states.ACTIVE
+    "resume", (vm_states.SUSPENDED,), task_states.RESUMING, vm_states.ACTIVE
 )
 REBOOT_SOFT: Final = PowerAction(
-    "reboot",
     "reboot",
     _ACTIVE,
     task_states.REBOOTING,
@@ -76,7 +68,6 @@ REBOOT_SOFT: Final = PowerAction(
     started=task_states.REBOOT_STARTED,
 )
 REBOOT_HARD: Final = PowerAction(
-    "reboot",
     "reboot",
     (
         vm_states.ACTIVE,

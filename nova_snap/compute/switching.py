@@ -76,7 +76,7 @@ class Switcher:
             LOG.info("Instance %s is in other hands: %s", instance.uuid, error)
             record.finish(context, "Another request took the server over.")
         except Exception as error:
-            LOG.exception("The %s of instance %s failed", action.word, instance.uuid)
+            LOG.exception("The %s of instance %s failed", action.name, instance.uuid)
             records.failed(context, instance.uuid, self._host, record, error)
             instance.power_state = self._power_state(instance)
             records.free(instance, expected=state, vm_state=_after_failure(instance, action))
@@ -84,7 +84,7 @@ class Switcher:
             instance.power_state = self._power_state(instance)
             record.finish(context)
             records.free(instance, expected=state, vm_state=action.vm_state)
-            LOG.info("Instance %s: %s is done", instance.uuid, action.word)
+            LOG.info("Instance %s: %s is done", instance.uuid, action.name)
 
     def _do(self, instance: Instance, action: PowerAction) -> None:
         driver = self._driver

@@ -56,6 +56,8 @@ class Terminator:
                 InstanceActionEvent.record(context, action, EVENT, self._host),
                 self._locks.hold(uuid, _LOCK_SECONDS),
             ):
+                # Another delete may have been faster.
+                instance.refresh()
                 self._driver.destroy(instance)
                 instance.destroy()
         except exception.InstanceNotFound:
