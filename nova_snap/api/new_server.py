@@ -72,6 +72,10 @@ def parse(
             reason="Unable to allocate a single hostname to multiple instances"
         )
     zone, host = _destination(context, server, enforcer)
+    if zone not in (None, conf.default_availability_zone):
+        raise errors.ValidationError(
+            reason=f"The requested availability zone is not available: {text.shorten(zone)}"
+        )
     flavor = _flavor(context, str(server["flavorRef"]))
     if flavor.root_gb == 0 and not enforcer.allows(context, rules.CREATE_ZERO_DISK):
         raise ZeroDiskFlavor(flavor_id=flavor.flavorid)

@@ -93,6 +93,7 @@ class ServerController:
                 disks[instance.uuid],
                 faults.get(instance.uuid),
                 hosts.get(instance.host, "UNKNOWN") if instance.host else "",
+                self._conf.default_availability_zone if instance.host else "",
             )
             for instance in instances
         ]

@@ -55,6 +55,17 @@ what a client says of itself.
 How many instances one page of a list shows at the most, whatever the client's limit is.
 """,
     ),
+    cfg.DictOpt(
+        "networks",
+        default={},
+        help="""
+Networks that a new server may be asked for by id, as id:name pairs: the name is that of a libvirt
+network which every compute host has, or user (see [DEFAULT] default_guest_network for what that
+lets a guest do). A server that is asked for in another network is refused.
+
+    networks = 4f7b6a52-9d3c-4d57-a6d8-02a4a3d6f3f1:default
+""",
+    ),
     cfg.URIOpt(
         "compute_link_prefix",
         schemes=["http", "https"],

@@ -20,10 +20,14 @@ from nova_snap.api.schemas.types import (
     Schema,
     array_of,
     closed,
+    words,
 )
 
 _STATUS: Final[Schema] = {
-    "enum": ["ACTIVE", "BUILD", "DELETED", "ERROR", "PAUSED", "SHUTOFF", "SUSPENDED", "UNKNOWN"]
+    "enum": [
+        *("ACTIVE", "BUILD", "DELETED", "ERROR", "HARD_REBOOT", "PAUSED", "REBOOT", "SHUTOFF"),
+        *("SUSPENDED", "UNKNOWN"),
+    ]
 }
 _TIME_OR_NULL: Final[Schema] = {"type": ["string", "null"], "format": "date-time"}
 _ADDRESS: Final = closed(
@@ -132,6 +136,44 @@ _CHANGES: Final = (
 
 CREATE_IMAGE_2_45: Final = closed({"image_id": UUID})
 
+CREATE: Final = closed(
+    {
+        "server": closed(
+            {
+                "id": UUID,
+                "links": LINKS,
+                "adminPass": STRING,
+                "security_groups": array_of(closed({"name": STRING})),
+                "OS-DCF:diskConfig": {"enum": ["AUTO", "MANUAL"]},
+            }
+        )
+    }
+)
+"""``POST /servers``."""
+
+CREATE_RESERVATION: Final = closed({"reservation_id": STRING})
+"""``POST /servers`` with ``return_reservation_id``."""
+
+METADATA: Final = closed({"metadata": {"type": "object", "additionalProperties": STRING}})
+METADATA_ITEM: Final = closed(
+    {
+        "meta": {
+            "type": "object",
+            "additionalProperties": STRING,
+            "minProperties": 1,
+            "maxProperties": 1,
+        }
+    }
+)
+CONSOLE_OUTPUT: Final = closed({"output": STRING})
+
+# What the answer to a change shows up to 2.74.
+_AFTER_UPDATE: Final = words(
+    "accessIPv4 accessIPv6 addresses created flavor hostId id image links metadata name status "
+    "tenant_id updated user_id OS-DCF:diskConfig fault progress locked description tags "
+    "trusted_image_certificates server_groups locked_reason"
+)
+
 
 def _server(version: Microversion, in_list: bool) -> Schema:
     properties = {**_ALWAYS, **_SOMETIMES}
@@ -147,6 +189,19 @@ def _server(version: Microversion, in_list: bool) -> Schema:
 def show(version: Microversion) -> Schema:
     """``GET /servers/{server_id}``."""
     return closed({"server": _server(version, in_list=False)})
+
+
+@functools.cache
+def update(version: Microversion) -> Schema:
+    """``PUT /servers/{server_id}``."""
+    if version.at_least(75):
+        return show(version)
+    whole = _server(version, in_list=False)
+    properties = {
+        name: schema for name, schema in whole["properties"].items() if name in _AFTER_UPDATE
+    }
+    required = [name for name in whole["required"] if name in _AFTER_UPDATE]
+    return closed({"server": closed(properties, required)})
 
 
 @functools.cache

@@ -56,12 +56,14 @@ class Shown:
     """An instance with what is read apart from it.
 
     :ivar host_status: of its compute service; empty if it is on no host.
+    :ivar zone: the availability zone of its host; empty if it is on none.
     """
 
     instance: Instance
     disks: Sequence[BlockDeviceMapping] = ()
     fault: InstanceFault | None = None
     host_status: str = ""
+    zone: str = ""
 
 
 class ViewBuilder:
@@ -124,7 +126,7 @@ class ViewBuilder:
                 "tenant_id": instance.project_id,
                 "user_id": instance.user_id,
                 "OS-DCF:diskConfig": _disk_config(instance),
-                "OS-EXT-AZ:availability_zone": instance.availability_zone or "",
+                "OS-EXT-AZ:availability_zone": instance.availability_zone or shown.zone,
                 "OS-EXT-STS:power_state": instance.power_state,
                 "OS-EXT-STS:task_state": instance.task_state,
                 "OS-EXT-STS:vm_state": instance.vm_state,
@@ -165,7 +167,9 @@ class ViewBuilder:
         if version.at_least(90):
             view["OS-EXT-SRV-ATTR:hostname"] = instance.hostname or ""
         if version.at_least(96):
-            view["pinned_availability_zone"] = None
+            # What the client has asked for; whoever was adopted has asked nothing here.
+            zone = None if instance.is_adopted else instance.availability_zone
+            view["pinned_availability_zone"] = zone
         return view
 
     def _extended_attributes(self, instance: Instance) -> View:
