@@ -478,6 +478,15 @@ class LifecycleInterrupted(NovaSnapError):
     user_msg = "The compute service was restarted during {self.action}."
 
 
+class RequestLost(NovaSnapError):
+    """:ivar seconds: how long was waited for the message."""
+
+    host: str
+    seconds: float
+    msg = "The request did not reach compute host {self.host} within {self.seconds:g} s."
+    user_msg = "The request did not reach the compute host within {self.seconds:g} s; try again."
+
+
 class LifecycleTimeout(NovaSnapError):
     """:ivar seconds: how long was waited."""
 
