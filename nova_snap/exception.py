@@ -9,7 +9,8 @@ A class carries its data as attributes and formats its own message; none knows H
     +-- NotFound
     |   +-- InstanceNotFound, ImageNotFound, DomainNotFound, DiskNotFound, MarkerNotFound,
     |   |   InstanceActionNotFound
-    |   +-- ServiceNotFound, HostBinaryNotFound, ComputeHostNotFound, NoMatchingHypervisor
+    |   +-- ServiceNotFound, HostBinaryNotFound, ComputeHostNotFound, NoMatchingHypervisor,
+    |   |   ImagePropertyNotFound
     |   +-- FlavorNotFound, FlavorExtraSpecNotFound, MetadataItemNotFound, ConsoleNotAvailable
     +-- Conflict
     |   +-- InstanceInvalidState, UnexpectedTaskState, InstanceNotReady, AlreadyAdopted
@@ -75,6 +76,12 @@ class InstanceNotFound(NotFound):
 class ImageNotFound(NotFound):
     image_id: str
     msg = "Image {self.image_id} could not be found."
+
+
+class ImagePropertyNotFound(NotFound):
+    image_id: str
+    key: str
+    msg = "Image {self.image_id} has no metadata with key {self.key}."
 
 
 class DomainNotFound(NotFound):

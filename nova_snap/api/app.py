@@ -23,6 +23,8 @@ from nova_snap.api import (
     flavor_extra_specs,
     flavors,
     hypervisors,
+    image_metadata,
+    images,
     instance_actions,
     limits,
     server_actions,
@@ -45,7 +47,11 @@ HEALTHCHECK_PATH = "/healthcheck"
 
 
 def build_app(
-    conf: cfg.ConfigOpts, database: Database, compute_api: API, lifecycle_api: LifecycleAPI
+    conf: cfg.ConfigOpts,
+    database: Database,
+    compute_api: API,
+    lifecycle_api: LifecycleAPI,
+    image_api: images.ImageService,
 ) -> WSGIApplication:
     """The API as a WSGI application.
 
@@ -53,6 +59,7 @@ def build_app(
         oslo.policy are registered here.
     :param compute_api: what finds instances and makes images of them.
     :param lifecycle_api: what makes, switches and deletes them.
+    :param image_api: where clients of before 2.36 find images.
     """
     enforcer = Enforcer(conf)
     app: WSGIApplication = dispatcher.Dispatcher(
@@ -67,6 +74,8 @@ def build_app(
             "server_metadata": server_metadata.Controller(conf, lifecycle_api, enforcer),
             "flavors": flavors.Controller(conf, enforcer),
             "flavor_extra_specs": flavor_extra_specs.Controller(enforcer),
+            "images": images.Controller(conf, image_api),
+            "image_metadata": image_metadata.Controller(conf, image_api),
             "services": services.Controller(conf, enforcer),
             "hypervisors": hypervisors.Controller(conf, enforcer),
             "availability_zone": availability_zone.Controller(conf, enforcer),

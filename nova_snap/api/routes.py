@@ -72,6 +72,19 @@ ROUTES: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "/v2.1/os-hypervisors/{hypervisor_id}/servers": {"GET": ("hypervisors", "servers")},
     "/v2.1/os-availability-zone": {"GET": ("availability_zone", "index")},
     "/v2.1/os-availability-zone/detail": {"GET": ("availability_zone", "detail")},
+    "/v2.1/images": {"GET": ("images", "index")},
+    "/v2.1/images/detail": {"GET": ("images", "detail")},
+    "/v2.1/images/{image_id}": {"GET": ("images", "show"), "DELETE": ("images", "delete")},
+    "/v2.1/images/{image_id}/metadata": {
+        "GET": ("image_metadata", "index"),
+        "POST": ("image_metadata", "create"),
+        "PUT": ("image_metadata", "update_all"),
+    },
+    "/v2.1/images/{image_id}/metadata/{key}": {
+        "GET": ("image_metadata", "show"),
+        "PUT": ("image_metadata", "update"),
+        "DELETE": ("image_metadata", "delete"),
+    },
     "/v2.1/limits": {"GET": ("limits", "index")},
     "/v2.1/extensions": {"GET": ("extensions", "index")},
     "/v2.1/extensions/{alias}": {"GET": ("extensions", "show")},
@@ -79,6 +92,11 @@ ROUTES: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
 
 # template: the last microversion 2.x that has it. The others have no end.
 LAST_MINOR: Final[Mapping[str, int]] = {
+    "/v2.1/images": 35,
+    "/v2.1/images/detail": 35,
+    "/v2.1/images/{image_id}": 35,
+    "/v2.1/images/{image_id}/metadata": 38,
+    "/v2.1/images/{image_id}/metadata/{key}": 38,
     "/v2.1/os-hypervisors/statistics": 87,
     "/v2.1/os-hypervisors/{hypervisor_id}/uptime": 87,
     "/v2.1/os-hypervisors/{hypervisor_id}/search": 52,

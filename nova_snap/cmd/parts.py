@@ -57,4 +57,5 @@ def api_application(
         database,
         api.API(conf, image_api, compute_rpcapi),
         LifecycleAPI(conf, image_api, compute_rpcapi),
+        image_api,
     )

@@ -3,7 +3,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, BinaryIO, TypeVar
 
 import glanceclient
@@ -28,6 +28,7 @@ OnCancel = Callable[[Callable[[], None]], None]
 
 _MAX_RETRY_INTERVAL = 30
 _RETRY_CODES = (500, 502, 503, 504)
+_UNAUTHORIZED = "the token has expired, was revoked, or is not one that it knows (401)"
 _WORTH_ANOTHER_TRY = (exception.ImageServiceUnavailable, exception.IdentityServiceUnavailable)
 
 
@@ -80,17 +81,49 @@ class API:
         return self._call(context, lambda client: dict(client.images.get(image_id)), image_id)
 
     def get_all(
-        self, context: RequestContext, filters: Mapping[str, str]
+        self,
+        context: RequestContext,
+        filters: Mapping[str, str],
+        *,
+        limit: int | None = None,
+        marker: str | None = None,
     ) -> list[Mapping[str, Any]]:
         """Every image that the caller may see and that has these attributes and properties, newest
         first; the image service is asked page by page.
+
+        :param limit: how many at the most.
+        :param marker: the id of the last image of the page before.
+        :raises nova_snap.exception.InvalidImageProperty: for a filter or a marker that it refuses.
         """
+        how: dict[str, Any] = {"filters": dict(filters), "sort": "created_at:desc"}
+        if limit is not None:
+            how["limit"] = limit
+        if marker is not None:
+            how["marker"] = marker
 
         def once(client: Any) -> list[Mapping[str, Any]]:
-            images = client.images.list(filters=dict(filters), sort="created_at:desc")
-            return [dict(image) for image in images]
+            return [dict(image) for image in client.images.list(**how)]
 
         return self._call(context, once, "-")
+
+    def set_properties(
+        self,
+        context: RequestContext,
+        image_id: str,
+        properties: Mapping[str, str],
+        remove: Collection[str] = (),
+    ) -> Mapping[str, Any]:
+        """Set properties and remove others.
+
+        :returns: the record after that.
+        :raises nova_snap.exception.InvalidImageProperty: if the image service refuses one.
+        """
+
+        def once(client: Any) -> Mapping[str, Any]:
+            changed = client.images.update(image_id, remove_props=list(remove), **properties)
+            return dict(changed)
+
+        return self._call(context, once, image_id)
 
     def delete(self, context: RequestContext, image_id: str) -> None:
         """Delete the image and its data."""
@@ -242,6 +275,7 @@ class API:
                 return function(connection.client)
             except glanceclient.exc.HTTPUnauthorized:
                 if not connection.renew():
+                    LOG.warning("The image service refused the token of %s", context.user_id)
                     raise
                 LOG.info("The image service refused the service's token: a new one is asked for")
             return function(connection.client)
@@ -309,7 +343,9 @@ def _from_http(
         return exception.ImageServiceUnavailable(endpoint=endpoint, reason=reason)
     if error.code in (404, 410):
         return exception.ImageNotFound(image_id=image_id)
-    if error.code in (401, 403):
+    if error.code == 401:
+        return exception.ImageForbidden(image_id=image_id, reason=_UNAUTHORIZED)
+    if error.code == 403:
         return exception.ImageForbidden(image_id=image_id, reason=reason)
     if error.code == 400:
         return exception.InvalidImageProperty(reason=reason)

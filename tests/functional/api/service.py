@@ -135,7 +135,7 @@ class Service:
         """Make the application again, after a change of the configuration."""
         compute_api = api.API(self.conf, self.images, self.casts)  # type: ignore[arg-type]
         lifecycle = lifecycle_api.LifecycleAPI(self.conf, self.images, self.casts)  # type: ignore[arg-type]
-        self.app = app.build_app(self.conf, self.database, compute_api, lifecycle)
+        self.app = app.build_app(self.conf, self.database, compute_api, lifecycle, self.images)
 
     def close(self) -> None:
         self.database.close()
