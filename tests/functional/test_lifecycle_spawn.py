@@ -187,6 +187,9 @@ def test_somebody_elses_domain_of_the_same_name_survives(libvirt_lab, world, sma
         world.driver.spawn(world.context, instance, world.request(small), parts.nothing)
     assert isinstance(caught.value.__cause__, exception.DomainExists)
     assert other.state()["state"] == "shut off"
+    # Nor is it taken for the instance.
+    with pytest.raises(exception.DomainNotFound, match=other.name):
+        world.driver.get_info(instance)
     assert not (world.instances / instance.uuid).exists()
     world.driver.destroy(instance)
     assert libvirt_lab.step("names") == [other.name]

@@ -97,7 +97,7 @@ class LibvirtDriver(lifecycle.LibvirtLifecycle):
         self._recovery.recover()
 
     def get_info(self, instance: driver.InstanceLike) -> driver.InstanceInfo:
-        return driver.InstanceInfo(state=self._host.get_guest(instance.name).power_state())
+        return driver.InstanceInfo(state=self._guest(instance).power_state())
 
     def list_domains(self) -> Sequence[str]:
         return self._host.list_domains()
@@ -109,7 +109,7 @@ class LibvirtDriver(lifecycle.LibvirtLifecycle):
         """See the base class. What cannot be put right is logged, and tried again next time."""
         self._recovery.recover(instance.uuid)
         try:
-            self._recovery.end_stray_copy(self._host.get_guest(instance.name))
+            self._recovery.end_stray_copy(self._guest(instance))
         except exception.NovaSnapError as exc:
             LOG.warning("Instance %s could not be cleaned up after: %s", instance.uuid, exc)
 
@@ -149,7 +149,7 @@ class LibvirtDriver(lifecycle.LibvirtLifecycle):
     ) -> driver.SnapshotReport:
         # What an earlier snapshot left, should a start have failed to put it right.
         self._recovery.recover(instance.uuid)
-        guest = self._host.get_guest(instance.name)
+        guest = self._guest(instance)
         base = self._base_image(context, instance)
         snapshot = self._image_api.get(context, image_id)
         domain = guest.describe()

@@ -56,7 +56,10 @@ class InstanceFiles:
     def prepare(self) -> None:
         """Make what all instances share."""
         for directory in (self.root, self.base, self.locks):
-            os.makedirs(directory, _DIRECTORY_MODE, exist_ok=True)
+            if not os.path.isdir(directory):
+                os.makedirs(directory, exist_ok=True)
+                # Not by the argument: that is subject to the umask.
+                os.chmod(directory, _DIRECTORY_MODE)
 
     def make_directory(self, instance_uuid: str) -> str:
         """Make an instance's directory, empty: what an earlier try left in it is removed.
@@ -66,7 +69,8 @@ class InstanceFiles:
         path = self.directory(instance_uuid)
         if self.remove(instance_uuid):
             LOG.warning("Removed what an earlier try left of instance %s", instance_uuid)
-        os.mkdir(path, _DIRECTORY_MODE)
+        os.mkdir(path)
+        os.chmod(path, _DIRECTORY_MODE)
         return path
 
     def remove(self, instance_uuid: str) -> bool:

@@ -7,6 +7,7 @@ from oslo_config import cfg
 from oslo_log import log as logging
 
 from nova_snap import context as nova_context
+from nova_snap import exception
 from nova_snap.virt import driver
 from nova_snap.virt.libvirt import console, events, qemu_img, resources, spawn
 from nova_snap.virt.libvirt.guest import Guest
@@ -89,4 +90,8 @@ class LibvirtLifecycle(driver.ComputeDriver):
         return resources.read(self._host, self._files)
 
     def _guest(self, instance: driver.InstanceLike) -> Guest:
-        return self._host.get_guest_by_uuid(instance.uuid)
+        """:raises nova_snap.exception.DomainNotFound: by the name that an operator knows."""
+        try:
+            return self._host.get_guest_by_uuid(instance.uuid)
+        except exception.DomainNotFound as exc:
+            raise exception.DomainNotFound(domain=instance.name) from exc

@@ -267,6 +267,18 @@ def test_only_a_uuid_has_a_directory(scene, name):
         scene.files.remove(name)
 
 
+def test_hypervisors_can_get_to_the_disks_whatever_the_umask(scene):
+    before = os.umask(0o077)
+    try:
+        image = scene.get()
+        directory = scene.files.make_directory(str(uuid.uuid4()))
+    finally:
+        os.umask(before)
+    for path in (scene.files.root, scene.files.base, directory):
+        assert os.stat(path).st_mode & 0o777 == 0o755
+    assert os.stat(image.path).st_mode & 0o777 == 0o644
+
+
 def test_what_an_earlier_try_left_is_removed(scene):
     scene.files.prepare()
     instance = str(uuid.uuid4())
