@@ -19,11 +19,11 @@ def read(context: RequestContext, driver: ComputeDriver, uuid: str, length: int 
 
 
 def tail(text: str, length: int | None) -> str:
-    """The last ``length`` lines; the end of the last line counts as none of its own."""
+    """The last ``length`` lines, as Nova counts them: what is behind the last line's end is one
+    more, and empty.
+    """
     if length is None or length < 0:
         return text
     if length == 0:
         return ""
-    lines = text.split("\n")
-    end = "\n" if lines[-1] == "" else ""
-    return "\n".join(lines[: -1 if end else None][-length:]) + end
+    return "\n".join(text.split("\n")[-length:])
