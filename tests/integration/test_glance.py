@@ -67,6 +67,50 @@ class TestRecords:
             64,
         )
 
+    def test_a_list_has_filters_and_pages(
+        self, api: image_glance.API, asker: RequestContext
+    ) -> None:
+        server = str(uuid.uuid4())
+        properties = {"instance_uuid": server, "image_type": "snapshot"}
+        made = [
+            api.create(asker, {"name": name, "visibility": "private", "properties": properties})
+            for name in ("one", "two", "three")
+        ]
+        ids = {image["id"] for image in made}
+
+        def listed(limit: int | None = None, marker: str | None = None, **more: str) -> list[str]:
+            filters = {"instance_uuid": server, **more}
+            found = api.get_all(asker, filters, limit=limit, marker=marker)
+            return [image["id"] for image in found]
+
+        everything = listed()
+        assert set(everything) == ids
+        assert listed(limit=2) == everything[:2]
+        assert listed(limit=2, marker=everything[1]) == everything[2:]
+        assert set(listed(status="in:queued,saving")) == ids
+        assert listed(status="active") == []
+        assert listed(image_type="backup") == []
+        assert set(listed(updated_at=f"gte:{made[0]['created_at']}")) == ids
+        assert listed(updated_at="gte:2199-01-01T00:00:00Z") == []
+        with pytest.raises(exception.InvalidImageProperty):
+            listed(marker=str(uuid.uuid4()))
+        stranger = RequestContext(user_id="lee", project_id="other", roles=["member"])
+        assert api.get_all(stranger, {"instance_uuid": server}) == []
+
+    def test_properties_are_set_and_removed(
+        self, api: image_glance.API, asker: RequestContext
+    ) -> None:
+        image = api.create(asker, {**SNAPSHOT, "min_disk": 3})
+        changed = api.set_properties(asker, image["id"], {"a": "1", "os_distro": "debian"})
+        assert (changed["a"], changed["os_distro"], changed["color"]) == ("1", "debian", "red")
+        changed = api.set_properties(asker, image["id"], {"a": "2"}, remove=["color", "os_distro"])
+        assert changed["a"] == "2"
+        assert "color" not in changed
+        assert changed.get("os_distro") is None
+        assert changed["min_disk"] == 3
+        with pytest.raises(exception.ImageNotFound):
+            api.set_properties(asker, str(uuid.uuid4()), {"a": "1"})
+
     def test_a_shared_record_is_seen_by_its_member(
         self, api: image_glance.API, asker: RequestContext
     ) -> None:
