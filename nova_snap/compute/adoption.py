@@ -28,6 +28,10 @@ _VM_STATES: Final = {
 }
 
 
+# What every image has, and no domain tells of.
+_OF_EVERY_IMAGE: Final = f"{IMAGE_PREFIX}min_disk"
+
+
 class Images(Protocol):
     """The image service, as far as adopting reads it."""
 
@@ -51,7 +55,8 @@ def adopt(
     domain_name: str,
     owner: Owner,
 ) -> tuple[Instance, bool]:
-    """Make the domain an instance of this host; a domain that is one already stays as it is.
+    """Make the domain an instance of this host; a domain that is one already stays as it is, but
+    that what its image says is asked for again if it could not be had before.
 
     What Nova's metadata in the domain's XML says wins over ``owner``.
 
@@ -68,6 +73,7 @@ def adopt(
     else:
         if known.host != host:
             raise exception.AlreadyAdopted(instance_uuid=known.uuid, host=known.host)
+        _complete(context, image_api, known)
         return known, False
     instance = _instance(domain, host, owner)
     instance.system_metadata = _system_metadata(context, image_api, domain)
@@ -176,6 +182,18 @@ def _system_metadata(
     if domain.user_name:
         kept["owner_user_name"] = domain.user_name
     return kept
+
+
+def _complete(context: RequestContext, image_api: Images, instance: Instance) -> None:
+    """Ask for the image's properties, if there was no answer when the instance was adopted."""
+    known = instance.system_metadata
+    if not instance.image_ref or _OF_EVERY_IMAGE in known:
+        return
+    found = _image_metadata(context, image_api, instance.image_ref)
+    if found:
+        # What the domain says of itself, and what an administrator has set, wins as before.
+        instance.system_metadata = {**found, **known}
+        instance.save()
 
 
 def _image_metadata(context: RequestContext, image_api: Images, image_ref: str) -> dict[str, str]:

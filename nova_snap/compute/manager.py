@@ -14,6 +14,7 @@ from nova_snap.compute import recovery, rpc, snapshot_kinds, task_states, vm_sta
 from nova_snap.compute.backup import Rotation
 from nova_snap.compute.instance_locks import InstanceLocks
 from nova_snap.compute.long_tasks import LongTasks
+from nova_snap.compute.lost_requests import LostRequests
 from nova_snap.compute.notifications import NoNotifications, Notifier
 from nova_snap.compute.snapshot_kinds import Kind
 from nova_snap.compute.snapshots import Images, Request, Snapshots
@@ -56,6 +57,7 @@ class ComputeManager:
         self._image_api = image_api
         self._notifier = notifier or NoNotifications()
         self._long_tasks = LongTasks(conf.max_concurrent_snapshots)
+        self._lost_requests = LostRequests(database, image_api, self.host)
         self._snapshots = Snapshots(
             self.host, image_api, driver, self._notifier, locks or InstanceLocks()
         )
@@ -74,6 +76,7 @@ class ComputeManager:
             self.host,
             messages_survive=not self._transport_url.startswith("fake:"),
         )
+        self._lost_requests.start()
 
     def stop(self, timeout: float) -> int:
         """End, letting running snapshots go on for ``timeout`` seconds.
@@ -81,6 +84,7 @@ class ComputeManager:
         :returns: how many still run; the next start ends them with a reason.
         """
         until = time.monotonic() + timeout
+        self._lost_requests.stop()
         left = self._long_tasks.stop(timeout)
         if left:
             LOG.warning("%d snapshots did not end within %g s", left, timeout)

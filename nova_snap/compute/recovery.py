@@ -41,25 +41,48 @@ def delete_image(
 ) -> None:
     """Delete an image that will never be what it was to be. Never raises.
 
+    Where the user's token is not enough, because it was revoked or has expired, the service's own
+    has to be.
+
     :param statuses: leave it alone in any other than these.
     """
     try:
-        status = image_api.get(context, image_id)["status"]
-        if statuses is not None and status not in statuses:
-            LOG.info("Image %s is %s and stays", image_id, status)
-            return
-        image_api.delete(context, image_id)
+        try:
+            _delete_image(image_api, context, image_id, statuses)
+        except exception.ImageForbidden as error:
+            LOG.info("Image %s: %s; the service itself tries", image_id, error)
+            _delete_image(image_api, nova_context.get_admin_context(), image_id, statuses)
     except exception.ImageNotFound:
         LOG.info("Image %s is gone already", image_id)
-    except exception.NovaSnapError as error:
-        LOG.error("Image %s is left behind: it cannot be deleted: %s", image_id, error)
+    except Exception as error:
+        # What comes after it, such as to free the instance, must not depend on it.
+        foreseen = isinstance(error, exception.NovaSnapError)
+        LOG.error(
+            "Image %s is left behind: it cannot be deleted: %s",
+            image_id,
+            error,
+            exc_info=not foreseen,
+        )
+
+
+def _delete_image(
+    image_api: ImageStore,
+    context: RequestContext,
+    image_id: str,
+    statuses: Container[str] | None,
+) -> None:
+    status = image_api.get(context, image_id)["status"]
+    if statuses is not None and status not in statuses:
+        LOG.info("Image %s is %s and stays", image_id, status)
+        return
+    image_api.delete(context, image_id)
 
 
 def give_up(
     context: RequestContext,
     image_api: ImageStore,
     instance: Instance,
-    image_id: str,
+    image_id: str | None,
     host: str,
     action: InstanceAction | None,
     error: Exception,
@@ -71,7 +94,8 @@ def give_up(
     # An image may be whole although the snapshot's end could not be recorded; but what the driver
     # gave up is not, even if the image service took all of it.
     given_up = isinstance(error, exception.SnapshotFailed)
-    delete_image(image_api, context, image_id, None if given_up else _INCOMPLETE)
+    if image_id is not None:
+        delete_image(image_api, context, image_id, None if given_up else _INCOMPLETE)
     said = reason(error)
     if action is not None:
         action.finish(context, said)
@@ -129,7 +153,7 @@ def _recover_instance(
     )
     driver.clean_up_after_restart(instance)
     image_id = instance.snapshot_image_id
-    action = _unfinished_action(context, instance)
+    action = unfinished_action(context, instance)
     if image_id is not None and _is_active(image_api, context, image_id):
         if action is not None:
             action.finish(context)
@@ -139,13 +163,11 @@ def _recover_instance(
     for event in action.events(context) if action is not None else ():
         if event.finish_time is None:
             event.fail(context, error.for_user())
-    if image_id is not None:
-        give_up(context, image_api, instance, image_id, host, action, error)
-    else:
-        _free(instance, image_id)
+    give_up(context, image_api, instance, image_id, host, action, error)
 
 
-def _unfinished_action(context: RequestContext, instance: Instance) -> InstanceAction | None:
+def unfinished_action(context: RequestContext, instance: Instance) -> InstanceAction | None:
+    """The newest action of the instance that has not ended."""
     actions = InstanceAction.get_by_instance_uuid(context, instance.uuid)
     return next((action for action in actions if action.finish_time is None), None)
 

@@ -151,6 +151,25 @@ class TestAdopt:
         assert len(InstanceList.get_by_filters(self.admin, InstanceFilters())) == 1
         assert len(BlockDeviceMappingList.get_by_instance_uuid(self.admin, UUID)) == 1
 
+    def test_an_image_that_could_not_be_asked_for_is_asked_for_again(self) -> None:
+        image_id = self.images.create(self.admin, {"name": "base", "min_disk": 3})["id"]
+        self.images.records[image_id]["hw_qemu_guest_agent"] = "yes"
+        self.images.fail["get"] = exception.ImageServiceUnavailable(endpoint="x", reason="down")
+        of_nova = {"image_ref": image_id, "image_properties": {"hw_machine_type": "q35"}}
+        instance, _ = self.adopt(**of_nova)
+        assert instance.image_properties == {"hw_machine_type": "q35"}
+        del self.images.fail["get"]
+        again, new = self.adopt(**of_nova)
+        assert not new
+        stored = Instance.get_by_uuid(self.admin, UUID)
+        assert stored.image_properties == again.image_properties
+        expected = {"hw_machine_type": "q35", "hw_qemu_guest_agent": "yes", "min_disk": "3"}
+        assert {key: stored.image_properties.get(key) for key in expected} == expected
+        # Once it is known, it is the instance's own: the image may change.
+        self.images.records[image_id]["hw_qemu_guest_agent"] = "no"
+        self.adopt(**of_nova)
+        assert Instance.get_by_uuid(self.admin, UUID) == stored
+
     def test_what_another_host_has_is_refused(self) -> None:
         first, _ = self.adopt()
         first.host = "compute-2"
