@@ -180,6 +180,25 @@ def test_user_network(world, small):
     assert "<interface type='user'>" in made.domain().XMLDesc(0)
 
 
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"hw_disk_bus": "scsi"},
+        {"hw_disk_bus": "sata"},
+        {"hw_disk_bus": "ide", "hw_vif_model": "e1000"},
+        {"hw_machine_type": "q35", "hw_vif_model": "rtl8139"},
+        {"hw_qemu_guest_agent": "no", "os_type": "windows"},
+    ],
+)
+def test_properties_of_the_image(world, tmp_path, properties):
+    (tmp_path / "blank").write_bytes(bytes(MIB))
+    image = world.images.add(tmp_path / "blank", "raw", **properties)
+    made = world.spawn(image, network="user", memory_mb=64)
+    assert made.state() == power_state.RUNNING
+    (disk,) = world.driver.describe_domain(made.instance.name).disks
+    assert disk.bus == properties.get("hw_disk_bus", "virtio")
+
+
 def test_somebody_elses_domain_of_the_same_name_survives(libvirt_lab, world, small):
     other = libvirt_lab.define_guest("instance-00000001", libvirt_lab.make_disk("qcow2"))
     instance = snapshot_parts.Instance(str(uuid.uuid4()), other.name)
