@@ -102,3 +102,30 @@ def test_the_sdk_understands_a_fault(cloud: openstack.connection.Connection) -> 
         cloud.compute.get_server(svc.BUSY).create_image(cloud.compute, "nightly")
     with pytest.raises(openstack.exceptions.NotFoundException, match="could not be found"):
         cloud.compute.get_server(svc.FOREIGN)
+
+
+@pytest.mark.parametrize("microversion", [None, "2.44", "2.45", "2.96"])
+def test_the_sdk_takes_a_backup(
+    service: Service, cloud: openstack.connection.Connection, microversion: str | None
+) -> None:
+    cloud.compute.default_microversion = microversion
+    cloud.compute.backup_server(svc.ACTIVE, "nightly", "daily", 2)
+    (image_id,) = service.images.records
+    assert service.casts.sent == [(svc.ACTIVE, image_id)]
+    assert service.casts.rotations == [("daily", 2)]
+    (action,) = cloud.compute.server_actions(svc.ACTIVE)
+    assert (action.action, action.message) == ("createBackup", None)
+    shown = cloud.compute.get_server_action(action.request_id, svc.ACTIVE)
+    assert (shown.server_id or svc.ACTIVE, shown.project_id) == (svc.ACTIVE, svc.PROJECT)
+
+
+@pytest.mark.parametrize("microversion", ["2.1", "2.44", "2.45", "2.96"])
+def test_novaclient_takes_a_backup(service: Service, url: str, microversion: str) -> None:
+    nova = novaclient.Client(
+        microversion, session=authenticated(url), endpoint_override=f"{url}/v2.1"
+    )
+    nova.servers.backup(svc.ACTIVE, "nightly", "weekly", 1)
+    assert service.casts.rotations == [("weekly", 1)]
+    (action,) = nova.instance_action.list(svc.ACTIVE)
+    assert action.action == "createBackup"
+    assert nova.instance_action.get(svc.ACTIVE, action.request_id).message is None
