@@ -8,6 +8,7 @@ import openstack
 import pytest
 from cheroot import wsgi
 from keystoneauth1 import adapter, discover, session, token_endpoint
+from novaclient import client as novaclient
 
 from tests.functional.api import service as svc
 from tests.functional.api.service import Service
@@ -102,6 +103,80 @@ def test_the_sdk_understands_a_fault(cloud: openstack.connection.Connection) -> 
         cloud.compute.get_server(svc.BUSY).create_image(cloud.compute, "nightly")
     with pytest.raises(openstack.exceptions.NotFoundException, match="could not be found"):
         cloud.compute.get_server(svc.FOREIGN)
+
+
+@pytest.mark.parametrize("microversion", [None, "2.36", "2.52", "2.96"])
+def test_the_sdk_makes_and_deletes_a_server(
+    service: Service, cloud: openstack.connection.Connection, microversion: str | None
+) -> None:
+    service.offer()
+    cloud.compute.default_microversion = microversion
+    modern = microversion is not None and int(microversion[2:]) >= 37
+    server = cloud.compute.create_server(
+        name="new",
+        image_id=svc.IMAGE,
+        flavor_id=cloud.compute.find_flavor("m1.tiny").id,
+        metadata={"a": "b"},
+        networks="none" if modern else [],
+    )
+    assert service.casts.asked.pop(0)[0] == server.id
+    shown = cloud.compute.get_server(server.id)
+    assert (shown.name, shown.status, shown.metadata) == ("new", "BUILD", {"a": "b"})
+    assert len(server.admin_password) == 12
+    cloud.compute.delete_server(shown)
+    assert service.casts.asked == [(server.id, "terminate")]
+
+
+def test_the_sdk_changes_a_server(service: Service, cloud: openstack.connection.Connection) -> None:
+    cloud.compute.default_microversion = "2.96"
+    server = cloud.compute.get_server(svc.ACTIVE)
+    renamed = cloud.compute.update_server(server, name="renamed", description="a word")
+    assert (renamed.name, renamed.description) == ("renamed", "a word")
+    cloud.compute.set_server_metadata(server, tier="gold")
+    assert cloud.compute.get_server_metadata(server).metadata == {"role": "web", "tier": "gold"}
+    cloud.compute.delete_server_metadata(server, ["role"])
+    assert service.instance(svc.ACTIVE).metadata == {"tier": "gold"}
+
+
+def test_the_sdk_switches_a_server(
+    service: Service, cloud: openstack.connection.Connection
+) -> None:
+    assert cloud.compute.get_server_console_output(svc.ACTIVE, length=2) == {
+        "output": service.casts.console
+    }
+    cloud.compute.reboot_server(svc.ACTIVE, "HARD")
+    cloud.compute.start_server(svc.STOPPED)
+    assert service.casts.asked == [
+        (svc.ACTIVE, "console 2"),
+        (svc.ACTIVE, "reboot over rebooting_hard"),
+        (svc.STOPPED, "start over powering-on"),
+    ]
+    with pytest.raises(openstack.exceptions.ConflictException, match="Cannot 'stop' instance"):
+        cloud.compute.stop_server(svc.BUSY)
+
+
+@pytest.mark.parametrize("microversion", ["2.1", "2.61", "2.96"])
+def test_novaclient(service: Service, url: str, microversion: str) -> None:
+    nova = novaclient.Client(
+        microversion,
+        session=authenticated(url, svc.ADMIN_TOKEN),
+        endpoint_override=f"{url}/v2.1",
+    )
+    service.offer()
+    flavor = nova.flavors.create("m1.small", 2048, 1, 20, is_public=False)
+    flavor.set_keys({"hw:mem": "large"})
+    assert flavor.get_keys() == {"hw:mem": "large"}
+    assert {each.name for each in nova.flavors.list(is_public=None)} == {"m1.small", "m1.tiny"}
+    nova.flavors.delete(flavor)
+    assert [each.name for each in nova.flavors.list()] == ["m1.tiny"]
+    modern = int(microversion[2:]) >= 37
+    server = nova.servers.create("new", svc.IMAGE, "1", nics="none" if modern else None)
+    assert nova.servers.get(server.id).status == "BUILD"
+    server.delete()
+    nova.servers.pause(svc.ACTIVE)
+    nova.servers.reset_state(svc.ACTIVE, "error")
+    assert nova.servers.get(svc.ACTIVE).status == "ERROR"
+    assert [what for _, what in service.casts.asked[1:]] == ["terminate", "pause over pausing"]
 
 
 @pytest.mark.parametrize("microversion", [None, "2.44", "2.45", "2.96"])
