@@ -430,7 +430,7 @@ class IdentityServiceUnavailable(IdentityError):
 class IdentityMisconfigured(IdentityError):
     group: str
     reason: str
-    msg = "The identity service does not accept what [{self.group}] says: {self.reason}"
+    msg = "What [{self.group}] says cannot be used: {self.reason}"
     user_msg = "The service's own access to the cloud is not set up right."
 
 
