@@ -46,7 +46,12 @@ class Creation:
         instances: list[Instance] = []
         try:
             for index in range(count):
-                instances.append(self._record(context, request, image, index, reservation_id))
+                instance = _instance(context, request, image, index, reservation_id)
+                instance.create(context, name_template=self._conf.instance_name_template)
+                instances.append(instance)
+                disks = BlockDeviceMappingList([boot_image.root_disk(image)])
+                disks.create(context, instance.uuid)
+                InstanceAction.start(context, instance.uuid, instance_action.CREATE)
             quota.check_again(context, self._conf, request.flavor, count)
             self._send(context, request, instances)
         except Exception:
@@ -54,49 +59,6 @@ class Creation:
                 _forget(instance)
             raise
         return instances, reservation_id
-
-    def _record(
-        self,
-        context: RequestContext,
-        request: ServerRequest,
-        image: Mapping[str, Any],
-        index: int,
-        reservation_id: str,
-    ) -> Instance:
-        """One instance in the database, on no host yet."""
-        uuid = uuidutils.generate_uuid()
-        root = boot_image.root_disk(image)
-        instance = Instance(
-            uuid=uuid,
-            name=uuid,
-            display_name=request.name_of(index),
-            display_description=request.description,
-            hostname=request.hostname_of(index, uuid),
-            project_id=context.project_id or "",
-            user_id=context.user_id or "",
-            flavor=request.flavor.for_instance(),
-            availability_zone=request.availability_zone,
-            image_ref=str(image["id"]),
-            kernel_id=image.get("kernel_id"),
-            ramdisk_id=image.get("ramdisk_id"),
-            os_type=image.get("os_type"),
-            architecture=image.get("hw_architecture") or image.get("architecture"),
-            root_device_name=root.device_name,
-            reservation_id=reservation_id,
-            launch_index=index,
-            key_name=request.key_name,
-            access_ip_v4=request.access_ip_v4,
-            access_ip_v6=request.access_ip_v6,
-            auto_disk_config=request.auto_disk_config,
-            vm_state=vm_states.BUILDING,
-            task_state=task_states.SCHEDULING,
-            metadata=dict(request.metadata),
-            system_metadata=boot_image.system_metadata(context, image),
-        )
-        instance.create(context, name_template=self._conf.instance_name_template)
-        BlockDeviceMappingList([root]).create(context, uuid)
-        InstanceAction.start(context, uuid, instance_action.CREATE)
-        return instance
 
     def _send(
         self, context: RequestContext, request: ServerRequest, instances: Sequence[Instance]
@@ -126,6 +88,44 @@ class Creation:
                     raise
                 _fail(context, instance, error)
             sent = True
+
+
+def _instance(
+    context: RequestContext,
+    request: ServerRequest,
+    image: Mapping[str, Any],
+    index: int,
+    reservation_id: str,
+) -> Instance:
+    """One of the new servers, on no host yet."""
+    uuid = uuidutils.generate_uuid()
+    return Instance(
+        uuid=uuid,
+        name=uuid,
+        display_name=request.name_of(index),
+        display_description=request.description,
+        hostname=request.hostname_of(index, uuid),
+        project_id=context.project_id or "",
+        user_id=context.user_id or "",
+        flavor=request.flavor.for_instance(),
+        availability_zone=request.availability_zone,
+        image_ref=str(image["id"]),
+        kernel_id=image.get("kernel_id"),
+        ramdisk_id=image.get("ramdisk_id"),
+        os_type=image.get("os_type"),
+        architecture=image.get("hw_architecture") or image.get("architecture"),
+        root_device_name=boot_image.root_disk(image).device_name,
+        reservation_id=reservation_id,
+        launch_index=index,
+        key_name=request.key_name,
+        access_ip_v4=request.access_ip_v4,
+        access_ip_v6=request.access_ip_v6,
+        auto_disk_config=request.auto_disk_config,
+        vm_state=vm_states.BUILDING,
+        task_state=task_states.SCHEDULING,
+        metadata=dict(request.metadata),
+        system_metadata=boot_image.system_metadata(context, image),
+    )
 
 
 def _fail(context: RequestContext, instance: Instance, error: exception.NovaSnapError) -> None:

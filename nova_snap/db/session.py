@@ -60,11 +60,20 @@ class Database:
     def writer(self) -> Iterator[orm.Session]:
         """A session whose transaction is committed at the end, or rolled back on an error."""
         with self._facade.writer.using(_Scope()) as session:
+            if self.engine.dialect.name == "sqlite":
+                _take_write_lock(session.connection())
             yield session
 
     def close(self) -> None:
         """Close every connection; the next session opens new ones."""
         self._facade.dispose_pool()
+
+
+def _take_write_lock(connection: sa.Connection) -> None:
+    """Wait for one's turn at the beginning. SQLite does not let a transaction wait that has read
+    before it writes: that fails at once with "database is locked" while another one writes."""
+    connection.exec_driver_sql("ROLLBACK")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 @enginefacade.transaction_context_provider

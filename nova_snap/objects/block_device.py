@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from nova_snap.context import RequestContext
 from nova_snap.db import models, queries
+from nova_snap.db.session import retry_on_deadlock
 
 
 @dataclasses.dataclass
@@ -78,6 +79,7 @@ class BlockDeviceMappingList(Sequence[BlockDeviceMapping]):
                 found[uuid].append(BlockDeviceMapping(**values))
         return {uuid: cls(mappings) for uuid, mappings in found.items()}
 
+    @retry_on_deadlock
     def create(self, context: RequestContext, instance_uuid: str) -> None:
         """Add them all to an instance that has just been created."""
         with context.db.writer() as session:

@@ -30,6 +30,7 @@ from tests.unit.objects.test_instance import (  # noqa: F401
     TestInstance,
     TestInstanceList,
 )
+from tests.unit.objects.test_instance_life import TestLife  # noqa: F401
 from tests.unit.objects.test_service import TestComputeNode, TestService  # noqa: F401
 
 

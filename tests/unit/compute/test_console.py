@@ -12,10 +12,10 @@ from nova_snap.compute.console import tail
         ("a\nb\nc\n", None, "a\nb\nc\n"),
         ("a\nb\nc\n", -1, "a\nb\nc\n"),
         ("a\nb\nc\n", 0, ""),
-        ("a\nb\nc\n", 2, "b\nc\n"),
+        ("a\nb\nc\n", 2, "c\n"),
         ("a\nb\nc", 2, "b\nc"),
         ("a\nb\n", 9, "a\nb\n"),
-        ("a\n\n", 1, "\n"),
+        ("a\n\n", 2, "\n"),
         ("", 5, ""),
     ],
 )
