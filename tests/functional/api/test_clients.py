@@ -184,14 +184,15 @@ def test_the_sdk_takes_a_backup(
     service: Service, cloud: openstack.connection.Connection, microversion: str | None
 ) -> None:
     cloud.compute.default_microversion = microversion
-    cloud.compute.backup_server(svc.ACTIVE, "nightly", "daily", 2)
-    (image_id,) = service.images.records
+    server = cloud.compute.get_server(svc.ACTIVE)
+    image_id = server.backup(cloud.compute, "nightly", "daily", 2)
+    assert service.images.records[image_id]["backup_type"] == "daily"
     assert service.casts.sent == [(svc.ACTIVE, image_id)]
     assert service.casts.rotations == [("daily", 2)]
     (action,) = cloud.compute.server_actions(svc.ACTIVE)
     assert (action.action, action.message) == ("createBackup", None)
     shown = cloud.compute.get_server_action(action.request_id, svc.ACTIVE)
-    assert (shown.server_id or svc.ACTIVE, shown.project_id) == (svc.ACTIVE, svc.PROJECT)
+    assert (shown.request_id, shown.project_id) == (action.request_id, svc.PROJECT)
 
 
 @pytest.mark.parametrize("microversion", ["2.1", "2.44", "2.45", "2.96"])
