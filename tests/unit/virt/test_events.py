@@ -10,6 +10,7 @@ import pytest
 from nova_snap import exception
 from nova_snap.compute import power_state
 from nova_snap.virt.libvirt import events
+from nova_snap.virt.libvirt.host import Host as RealHost
 
 UUID = "3f1c8c1e-5e0b-4b2a-9a44-0d8f2f9f8c11"
 
@@ -157,3 +158,27 @@ def test_every_callback_is_called_although_one_fails(host, listener):
     seen = listen(listener)
     host.current.tell(libvirt.VIR_DOMAIN_EVENT_STOPPED)
     assert seen.get(timeout=10) == (UUID, power_state.SHUTDOWN)
+
+
+def test_on_libvirts_own_test_driver(conf):
+    """A real libvirt without a hypervisor, whose connection is lost in between."""
+    conf.set_override("connection_uri", "test:///default", "libvirt")
+    host = RealHost(conf)
+    listener = events.Listener(host, look_seconds=0.05)
+    seen = listen(listener)
+    guest = host.get_guest("test")
+    try:
+        guest.suspend()
+        assert seen.get(timeout=10) == (guest.uuid, power_state.PAUSED)
+        first = host.connection()
+        first.close()
+        # Told anew, as after every gap, on a connection that the listener has opened.
+        assert seen.get(timeout=10)[0] == guest.uuid
+        assert host.connection() is not first
+        guest = host.get_guest("test")
+        guest.end()
+        while seen.get(timeout=10) != (guest.uuid, power_state.SHUTDOWN):
+            pass
+    finally:
+        listener.close()
+        host.close()
