@@ -92,8 +92,8 @@ def parse(
         max_count=maximum,
         return_reservation_id=_is_yes(server.get("return_reservation_id")),
         host=host,
-        access_ip_v4=server.get("accessIPv4"),
-        access_ip_v6=server.get("accessIPv6"),
+        access_ip_v4=_address(server, "accessIPv4"),
+        access_ip_v6=_address(server, "accessIPv6"),
         auto_disk_config=server.get("OS-DCF:diskConfig") == "AUTO",
     )
 
@@ -232,6 +232,10 @@ def _network(networks: Sequence[Mapping[str, Any]] | str | None, conf: cfg.Confi
     if identifier not in known:
         raise errors.ValidationError(reason=f"Network {identifier} could not be found.")
     return known[identifier]
+
+
+def _address(server: Server, name: str) -> str | None:
+    return text.canonical_address(server[name]) if name in server else None
 
 
 def _is_yes(value: object) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import webob
 from oslo_config import cfg
 
-from nova_snap.api import policies
+from nova_snap.api import policies, text
 from nova_snap.api.policies import servers as rules
 from nova_snap.api.schemas import server_update as schema
 from nova_snap.api.server_base import ServerController
@@ -23,6 +23,7 @@ _NAMES: Final[Mapping[str, str]] = {
     "accessIPv4": "access_ip_v4",
     "accessIPv6": "access_ip_v6",
 }
+_ADDRESSES: Final = frozenset({"access_ip_v4", "access_ip_v6"})
 _DISK_CONFIG: Final = "OS-DCF:diskConfig"
 
 
@@ -44,6 +45,8 @@ class Controller(ServerController):
         changes: dict[str, Any] = {
             ours: given[name] for name, ours in _NAMES.items() if name in given
         }
+        for name in _ADDRESSES & changes.keys():
+            changes[name] = text.canonical_address(changes[name])
         if _DISK_CONFIG in given:
             changes["auto_disk_config"] = given[_DISK_CONFIG] == "AUTO"
         self._lifecycle_api.update(context, instance, **changes)

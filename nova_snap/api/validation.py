@@ -91,7 +91,8 @@ def _is_address(
         kind(value)
     except ValueError:
         return False
-    return True
+    # A scope (fe80::1%eth0) means something on one host only.
+    return "%" not in value
 
 
 def _register() -> None:

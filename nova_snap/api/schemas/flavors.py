@@ -78,9 +78,14 @@ def list_query(version: Microversion) -> Schema:
 
 
 _SPEC_KEY: Final = r"^[a-zA-Z0-9_:. -]{1,255}$(?!\n)"
+_SPEC_VALUE: Final[Schema] = {
+    "type": ["string", "number"],
+    "maxLength": 255,
+    "format": "printable",
+}
 _SPECS: Final[Schema] = {
     "type": "object",
-    "patternProperties": {_SPEC_KEY: {"type": ["string", "number"], "maxLength": 255}},
+    "patternProperties": {_SPEC_KEY: _SPEC_VALUE},
     "additionalProperties": False,
 }
 

@@ -66,6 +66,7 @@ def test_extra_specs(flavors: Service) -> None:
         ("POST", "", {"extra_specs": {"a": None}}),
         ("POST", "", {"extra_specs": {"a": "v" * 256}}),
         ("POST", "", {"extra_specs": {"a": 10**300}}),
+        ("POST", "", {"extra_specs": {"a": "b\0"}}),
         ("POST", "", {"extra_specs": {"k" * 256: "x"}}),
         ("POST", "", {"extra_specs": {"a": "x"}, "b": 1}),
         ("PUT", "/a", {}),

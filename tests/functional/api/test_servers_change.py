@@ -84,6 +84,11 @@ def test_what_may_change(service: Service, version: str, changes: dict[str, Any]
             assert value == expected[name]
 
 
+def test_an_address_is_kept_in_its_shortest_form(service: Service) -> None:
+    answer = put(service, accessIPv6="0000:0000:0000:0000:0000:babe:220.12.22.2").json["server"]
+    assert answer["accessIPv6"] == "::babe:dc0c:1602"
+
+
 def test_the_hostname_since_2_90(service: Service) -> None:
     answer = put(service, "2.90", hostname="mail").json["server"]
     assert answer["OS-EXT-SRV-ATTR:hostname"] == "mail"
