@@ -4,6 +4,7 @@
 import os
 import queue
 import signal
+import threading
 import time
 import uuid
 
@@ -214,6 +215,37 @@ def test_nothing_is_left_of_it(world, blank, before):
     getattr(world.driver, before)(blank.instance, *arguments)
     world.driver.destroy(blank.instance)
     world.assert_gone(blank.instance)
+
+
+def test_nothing_is_left_of_it_when_it_is_removed_during_a_snapshot(world, tmp_path):
+    (tmp_path / "data").write_bytes(os.urandom(4 * MIB))
+    made = world.spawn(world.images.add(tmp_path / "data", "raw"), memory_mb=64)
+    uploading, go_on = threading.Event(), threading.Event()
+
+    def on_update():
+        uploading.set()
+        assert go_on.wait(60)
+
+    world.images.on_update = on_update
+    failures = []
+
+    def snapshot():
+        try:
+            world.driver.snapshot(
+                world.context, made.instance, str(uuid.uuid4()), snapshot_parts.States()
+            )
+        except Exception as exc:
+            failures.append(exc)
+
+    thread = threading.Thread(target=snapshot)
+    thread.start()
+    assert uploading.wait(60)
+    world.driver.destroy(made.instance)
+    world.assert_gone(made.instance)
+    go_on.set()
+    thread.join(120)
+    assert [type(failure) for failure in failures] == [exception.SnapshotFailed]
+    assert world.leftovers() == []
 
 
 def test_it_is_removed_although_its_domain_or_its_files_are_gone(world, blank):
