@@ -11,12 +11,13 @@ from oslo_config import cfg
 from oslo_log import log
 
 from nova_snap import exception
-from nova_snap.compute import boot_image, console, power_actions, rpc
+from nova_snap.compute import console, power_actions, rpc
 from nova_snap.compute.building import Builder
 from nova_snap.compute.instance_locks import InstanceLocks
 from nova_snap.compute.lifecycle_recovery import Recovery
 from nova_snap.compute.long_tasks import LongTasks
 from nova_snap.compute.power_sync import PowerSync
+from nova_snap.compute.recovery import ImageStore
 from nova_snap.compute.switching import Switcher
 from nova_snap.compute.termination import Terminator
 from nova_snap.context import RequestContext
@@ -48,22 +49,30 @@ class LifecycleManager:
         self,
         conf: cfg.ConfigOpts,
         database: Database,
-        image_api: boot_image.Images,
+        image_api: ImageStore,
         driver: ComputeDriver,
         locks: InstanceLocks,
     ) -> None:
         self._database = database
         self._driver = driver
         self._builder = Builder(conf, image_api, driver, locks)
-        self._terminator = Terminator(conf.host, driver, locks)
+        self._terminator = Terminator(conf.host, image_api, driver, locks)
         self._switcher = Switcher(conf, driver, locks)
         self._builds = LongTasks(conf.max_concurrent_builds, "build")
         self._switches = LongTasks(_SWITCHES, "switch")
         self._deletes = LongTasks(_DELETES, "delete")
-        self._recovery = Recovery(conf, database, driver, self._switch, self._terminate)
+        self._recovery = Recovery(
+            conf,
+            database,
+            driver,
+            self._switch,
+            self._terminate,
+            self._terminator.discard_snapshot,
+        )
         self._power_sync = PowerSync(conf, database, driver, locks, self._switch)
         self._power_sync.add_task(self._terminator.clean_up)
         self._power_sync.add_task(self._recovery.give_up_overdue)
+        self._power_sync.add_task(self._recovery.ask_again)
 
     def init_host(self) -> None:
         """Put right what a dead process left; then messages may come in."""

@@ -25,12 +25,21 @@ _STATES: Final = (
     task_states.DELETING,
 )
 
+# What a host does when it hears of it.
+_ASKED_FOR: Final = (
+    *(action.task_state for action in power_actions.ALL),
+    task_states.DELETING,
+)
+# Longer than a message takes, or a guest that is asked to shut itself down.
+_PATIENCE_SECONDS: Final = 600.0
+
 
 class Recovery:
     """Of one host.
 
     :param switch: queues what :meth:`nova_snap.compute.switching.Switcher.switch` does.
     :param terminate: queues what :meth:`nova_snap.compute.termination.Terminator.terminate` does.
+    :param discard_snapshot: such as that one's method of this name.
     """
 
     def __init__(
@@ -40,6 +49,7 @@ class Recovery:
         driver: ComputeDriver,
         switch: Callable[[RequestContext, str, str], None],
         terminate: Callable[[RequestContext, str], None],
+        discard_snapshot: Callable[[RequestContext, Instance], None],
     ) -> None:
         self._host: str = conf.host
         self._build_timeout: int = conf.instance_build_timeout
@@ -48,6 +58,7 @@ class Recovery:
         self._driver = driver
         self._switch = switch
         self._terminate = terminate
+        self._discard_snapshot = discard_snapshot
 
     def recover(self) -> None:
         """Go through the instances that a process of before was busy with.
@@ -74,6 +85,22 @@ class Recovery:
                 error = exception.LifecycleTimeout(action="build", seconds=self._build_timeout)
                 self._give_up_build(context, instance, error)
 
+    def ask_again(self, context: RequestContext) -> None:
+        """Instances whose host was never told what their task_state announces, or that were lost
+        from a queue of ours. To do it twice does no harm."""
+        limit = timeutils.utcnow() - datetime.timedelta(seconds=_PATIENCE_SECONDS)
+        filters = InstanceFilters(host=self._host, task_states=_ASKED_FOR)
+        for instance in InstanceList.get_by_filters(context, filters):
+            since = instance.updated_at or instance.created_at
+            if since is None or since > limit:
+                continue
+            own = get_admin_context(self._database)
+            action = power_actions.announced_by(instance.task_state)
+            if action is None:
+                self._terminate(own, instance.uuid)
+            else:
+                self._switch(own, instance.uuid, action.method)
+
     def _recover_instance(self, instance: Instance) -> None:
         state = instance.task_state
         # A context for each: what is done again is recorded under a request of its own.
@@ -86,6 +113,7 @@ class Recovery:
             error = exception.LifecycleInterrupted(host=self._host, action=str(state))
             self._give_up_build(context, instance, error)
         elif state == task_states.DELETING:
+            self._discard_snapshot(context, instance)
             self._terminate(context, instance.uuid)
         else:
             self._recover_switch(context, instance)
@@ -95,7 +123,7 @@ class Recovery:
         if action is None:
             raise exception.InvalidTransition(old=instance.task_state, new=None)
         if instance.task_state == action.started:
-            if self._driver.get_info(instance).state == power_state.RUNNING:
+            if self._is_running(instance):
                 instance.power_state = power_state.RUNNING
                 records.free(instance, expected=action.started, vm_state=action.vm_state)
                 return
@@ -104,6 +132,12 @@ class Recovery:
             instance.task_state = action.task_state
             instance.save()
         self._switch(context, instance.uuid, action.method)
+
+    def _is_running(self, instance: Instance) -> bool:
+        try:
+            return self._driver.get_info(instance).state == power_state.RUNNING
+        except exception.DomainNotFound:
+            return False
 
     def _give_up_build(
         self, context: RequestContext, instance: Instance, error: exception.NovaSnapError

@@ -23,7 +23,8 @@ _FAULT_CODE = 500
 
 _RESTARTED = "The compute service was restarted."
 
-_INCOMPLETE = ("queued", "saving", "uploading", "importing", "killed")
+INCOMPLETE = ("queued", "saving", "uploading", "importing", "killed")
+"""Statuses of an image that a snapshot was to become, and is not."""
 
 
 class ImageStore(ImageUploader, Protocol):
@@ -95,7 +96,7 @@ def give_up(
     # gave up is not, even if the image service took all of it.
     given_up = isinstance(error, exception.SnapshotFailed)
     if image_id is not None:
-        delete_image(image_api, context, image_id, None if given_up else _INCOMPLETE)
+        delete_image(image_api, context, image_id, None if given_up else INCOMPLETE)
     said = reason(error)
     if action is not None:
         action.finish(context, said)

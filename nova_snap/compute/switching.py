@@ -19,6 +19,8 @@ LOG = log.getLogger(__name__)
 
 _LOCK_SECONDS: Final = 120.0
 _SHUTDOWN_PROPERTY: Final = "os_shutdown_timeout"
+# Users set the property, and a guest that does not hear keeps a thread of the host that long.
+_LONGEST_SHUTDOWN: Final = 600.0
 
 
 class Switcher:
@@ -32,6 +34,8 @@ class Switcher:
         self._shutdown_timeout: int = conf.shutdown_timeout
         self._driver = driver
         self._locks = locks
+        # What each instance is in the middle of; written only by who holds its lock.
+        self._running: dict[str, PowerAction] = {}
 
     def switch(self, context: RequestContext, uuid: str, method: str) -> None:
         """Do what the instance's task_state announces.
@@ -63,6 +67,13 @@ class Switcher:
         )
 
     def _switch(self, context: RequestContext, instance: Instance, action: PowerAction) -> None:
+        self._running[instance.uuid] = action
+        try:
+            self._carry_out(context, instance, action)
+        finally:
+            del self._running[instance.uuid]
+
+    def _carry_out(self, context: RequestContext, instance: Instance, action: PowerAction) -> None:
         record = records.action_of(context, instance.uuid, action.name)
         state = action.task_state
         try:
@@ -105,9 +116,11 @@ class Switcher:
             driver.reboot(instance, hard, self._seconds_to_shut_down(instance))
 
     def _seconds_to_shut_down(self, instance: Instance) -> float:
-        """As the image says, else as the configuration does."""
+        """As the image says, within reason; else as the configuration does."""
         given = instance.image_properties.get(_SHUTDOWN_PROPERTY, "")
-        return float(given) if given.isdecimal() else float(self._shutdown_timeout)
+        if given.isascii() and given.isdecimal():
+            return min(float(given), _LONGEST_SHUTDOWN)
+        return float(self._shutdown_timeout)
 
     def _power_state(self, instance: Instance) -> int:
         try:
@@ -119,14 +132,14 @@ class Switcher:
     def _too_busy(
         self, context: RequestContext, uuid: str, method: str, error: exception.InstanceBusy
     ) -> None:
-        """Give up an action that never had its turn."""
-        LOG.error("%s is given up: %s", method, error)
+        """Give up an action that never had its turn; not one whose message has come again."""
         try:
             instance = Instance.get_by_uuid(context, uuid)
         except exception.InstanceNotFound:
             return
         action = power_actions.announced_by(instance.task_state)
-        if action is not None and action.method == method:
+        if action is not None and action.method == method and action is not self._running.get(uuid):
+            LOG.error("%s is given up: %s", method, error)
             record = records.action_of(context, uuid, action.name)
             records.failed(context, uuid, self._host, record, error)
             records.free(instance, expected=action.task_state)

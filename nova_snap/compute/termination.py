@@ -6,12 +6,13 @@ from typing import Final
 from oslo_log import log
 
 from nova_snap import exception
-from nova_snap.compute import records, task_states, vm_states
+from nova_snap.compute import records, recovery, task_states, vm_states
 from nova_snap.compute.instance_locks import InstanceLocks
+from nova_snap.compute.recovery import ImageStore
 from nova_snap.context import RequestContext
 from nova_snap.objects import instance_action
 from nova_snap.objects.instance import Instance, InstanceFilters, InstanceList
-from nova_snap.objects.instance_action import InstanceActionEvent
+from nova_snap.objects.instance_action import InstanceAction, InstanceActionEvent
 from nova_snap.virt.driver import ComputeDriver
 
 LOG = log.getLogger(__name__)
@@ -20,7 +21,7 @@ EVENT: Final = "compute_terminate_instance"
 
 # What is being done to the instance stops when it sees the task_state; a guest that is asked to
 # shut itself down has its time.
-_LOCK_SECONDS: Final = 300.0
+_LOCK_SECONDS: Final = 900.0
 
 
 class Terminator:
@@ -29,8 +30,11 @@ class Terminator:
     :param driver: connected by the time that anything is to be removed.
     """
 
-    def __init__(self, host: str, driver: ComputeDriver, locks: InstanceLocks) -> None:
+    def __init__(
+        self, host: str, image_api: ImageStore, driver: ComputeDriver, locks: InstanceLocks
+    ) -> None:
         self._host = host
+        self._image_api = image_api
         self._driver = driver
         self._locks = locks
 
@@ -44,6 +48,9 @@ class Terminator:
             instance = Instance.get_by_uuid(context, uuid)
         except exception.InstanceNotFound:
             LOG.info("Instance %s is gone already", uuid)
+            asked = InstanceAction.get_by_request_id(context, uuid, context.request_id)
+            if asked is not None:
+                asked.finish(context)
             return
         if instance.task_state != task_states.DELETING:
             LOG.warning(
@@ -81,9 +88,16 @@ class Terminator:
                     else:
                         LOG.info("Removing the guest of instance %s, deleted", instance.uuid)
                         self._driver.destroy(instance)
+                        self.discard_snapshot(context, instance)
                     instance.cleaned_up()
             except exception.NovaSnapError:
                 LOG.exception("The guest of instance %s is left behind", instance.uuid)
+
+    def discard_snapshot(self, context: RequestContext, instance: Instance) -> None:
+        """Delete the image that a snapshot was to become which no process lived to end."""
+        image_id = instance.snapshot_image_id
+        if image_id is not None:
+            recovery.delete_image(self._image_api, context, image_id, statuses=recovery.INCOMPLETE)
 
 
 def _is_back(context: RequestContext, uuid: str) -> bool:

@@ -63,56 +63,6 @@ nova_snap runs beside nova-api on one host.
 """,
     ),
     cfg.StrOpt(
-        "instance_name_template",
-        default="nova-snap-%08x",
-        regex=r"^[A-Za-z0-9._-]*%(0?[0-9]*[dx]|\(uuid\)s)[A-Za-z0-9._-]*$",
-        help="""
-How the libvirt domain of a new instance is called: made of a number (%d, %08x) or of %(uuid)s.
-
-Two domains of one host cannot have the same name. The default differs from Nova's own,
-instance-%08x, so that both can make guests on one host. Instances that exist keep their names.
-""",
-    ),
-    cfg.IntOpt(
-        "max_concurrent_builds",
-        default=10,
-        min=1,
-        help="""
-How many new instances this host makes at the same time; the others wait in task_state scheduling.
-""",
-    ),
-    cfg.IntOpt(
-        "instance_build_timeout",
-        default=3600,
-        min=0,
-        help="""
-Seconds after which an instance that is still being made is given up, with vm_state error; 0 never
-gives up. The time that it takes to get the image counts.
-""",
-    ),
-    cfg.IntOpt(
-        "shutdown_timeout",
-        default=60,
-        min=0,
-        help="""
-Seconds that a guest has to shut itself down when it is stopped or softly rebooted, before it is
-made to. An image may say otherwise for its instances, with its property os_shutdown_timeout.
-""",
-    ),
-    cfg.IntOpt(
-        "sync_power_state_interval",
-        default=600,
-        min=-1,
-        help="""
-Seconds between two comparisons of what the database says of this host's instances with what the
-hypervisor says; -1 for none at all, 0 for the default.
-
-The hypervisor's own events are acted on at once. The comparison finds what was missed, removes
-guests whose instances were deleted while this service was down, and gives up builds that take
-longer than instance_build_timeout.
-""",
-    ),
-    cfg.StrOpt(
         "my_ip",
         default=netutils.get_my_ipv4(),
         sample_default="<host_ipv4>",

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """An instance's life through the API, messages and a compute host with the fake driver."""
 
+import datetime
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from oslo_config import cfg
+from oslo_utils import timeutils
 
 from nova_snap import exception
-from nova_snap.compute import power_actions, power_state, task_states, vm_states
-from nova_snap.context import RequestContext
+from nova_snap.compute import power_actions, power_state, switching, task_states, vm_states
+from nova_snap.context import RequestContext, get_admin_context
 from nova_snap.db import queries
 from nova_snap.db.session import Database
 from nova_snap.objects.block_device import BlockDeviceMappingList
@@ -321,6 +323,36 @@ class TestSwitch:
         assert cloud.driver.did(made) == ["spawn", "power_off 60", "power_on"]
         assert cloud.state(made)[0] == vm_states.ACTIVE
 
+    def test_who_waits_too_long_gives_up_unless_it_is_the_same(
+        self, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(switching, "_LOCK_SECONDS", 0.1)
+        made = cloud.running()
+        cloud.driver.gate.close()
+        cloud.life.stop(cloud.new_context(), made)
+        assert cloud.driver.gate.reached.wait(SOON)
+        # The same message again: what it asks for is being done.
+        cloud.lifecycle._switcher.switch(cloud.new_context().elevated(), made.uuid, "stop_instance")
+        assert cloud.state(made)[1] == task_states.POWERING_OFF
+        # An administrator frees it, and asks for something else.
+        cloud.life.reset_state(cloud.new_context(), cloud.now(made), "active")
+        cloud.life.pause(cloud.new_context(), cloud.now(made))
+        assert cloud.action(made, "pause").message == (
+            f"What is being done to instance {made.uuid} did not end within 0.1 s"
+        )
+        cloud.driver.gate.open()
+        assert cloud.action(made, "stop").message is None
+        assert cloud.state(made)[:2] == (vm_states.ACTIVE, None)
+
+    def test_a_message_that_was_lost_is_made_up_for(self, cloud: Cloud) -> None:
+        lost, recent = cloud.running(), cloud.running()
+        for instance, minutes in ((lost, 11), (recent, 9)):
+            since = timeutils.utcnow() - datetime.timedelta(minutes=minutes)
+            _write(cloud, instance, task_state=task_states.PAUSING, updated_at=since)
+        cloud.lifecycle._recovery.ask_again(get_admin_context(cloud.database))
+        wait_until(lambda: cloud.state(lost) == (vm_states.PAUSED, None, "paused"))
+        assert cloud.state(recent)[1] == task_states.PAUSING
+
     def test_a_hard_reboot_takes_over_from_what_hangs(self, cloud: Cloud) -> None:
         made = cloud.running()
         made.task_state = task_states.PAUSING
@@ -360,7 +392,7 @@ class TestConsole:
         made = cloud.running()
         whole = cloud.life.get_console_output(cloud.new_context(), made, None)
         assert whole == f"console of {made.uuid}\n"
-        assert cloud.life.get_console_output(cloud.new_context(), made, 1) == whole
+        assert cloud.life.get_console_output(cloud.new_context(), made, 2) == whole
         assert cloud.life.get_console_output(cloud.new_context(), made, 0) == ""
 
     def test_a_guest_that_is_not_there(self, cloud: Cloud) -> None:
@@ -429,9 +461,7 @@ class TestRestart:
     def left(self, cloud: Cloud, task_state: str, **values: object) -> Instance:
         """An instance as a process left it that has died: the table of steps is not asked."""
         instance = cloud.all_instances()[0]
-        with cloud.database.writer() as session:
-            written = {"task_state": task_state, **values}
-            assert queries.instance_update(session, instance.uuid, written)
+        _write(cloud, instance, task_state=task_state, **values)
         return instance
 
     def test_a_build_is_given_up(self, cloud: Cloud, restart: Callable[[], None]) -> None:
@@ -449,6 +479,15 @@ class TestRestart:
         restart()
         cloud.gone(instance)
         assert instance.uuid not in cloud.driver.guests
+
+    def test_a_delete_in_the_middle_of_a_snapshot_is_finished(
+        self, cloud: Cloud, restart: Callable[[], None]
+    ) -> None:
+        queued = cloud.images.create(cloud.context, {"name": "snap"})["id"]
+        instance = self.left(cloud, task_states.DELETING, snapshot_image_id=queued)
+        restart()
+        cloud.gone(instance)
+        assert queued not in cloud.images.records
 
     @pytest.mark.parametrize(
         ("task_state", "expected"),
@@ -507,6 +546,11 @@ class TestRestart:
         cloud.life.delete(cloud.new_context(), cloud.now(lost))
         assert lost.uuid not in [each.uuid for each in cloud.all_instances()]
         restart()
+
+
+def _write(cloud: Cloud, instance: Instance, **values: object) -> None:
+    with cloud.database.writer() as session:
+        assert queries.instance_update(session, instance.uuid, values)
 
 
 def _be_down(cloud: Cloud) -> None:
