@@ -70,6 +70,41 @@ class TestFlavor:
             flavor.destroy(admin)
         make(admin, "a")
 
+    def test_it_is_described(self, admin: RequestContext) -> None:
+        flavor = make(admin, "a", description="old")
+        for description in ("new", "", None):
+            flavor.describe(admin, description)
+            assert flavor.description == description
+            assert Flavor.get_by_flavor_id(admin, "a") == flavor
+
+    def test_extra_specs_are_added_and_taken_away(self, admin: RequestContext) -> None:
+        flavor = make(admin, "a", extra_specs={"x": "1", "y": "2"})
+        flavor.set_extra_specs(admin, {"y": "3", "z": "wéb"})
+        assert flavor.extra_specs == {"x": "1", "y": "3", "z": "wéb"}
+        flavor.delete_extra_spec(admin, "x")
+        assert flavor.extra_specs == {"y": "3", "z": "wéb"}
+        assert Flavor.get_by_flavor_id(admin, "a") == flavor
+        with pytest.raises(exception.FlavorExtraSpecNotFound, match="a has no extra specs with"):
+            flavor.delete_extra_spec(admin, "x")
+
+    def test_none_of_two_changes_is_lost(self, admin: RequestContext) -> None:
+        first = make(admin, "a")
+        second = Flavor.get_by_flavor_id(admin, "a")
+        first.set_extra_specs(admin, {"x": "1"})
+        second.set_extra_specs(admin, {"y": "2"})
+        second.describe(admin, "described")
+        first.set_extra_specs(admin, {"z": "3"})
+        assert first.extra_specs == {"x": "1", "y": "2", "z": "3"}
+        assert Flavor.get_by_flavor_id(admin, "a") == first
+
+    def test_a_deleted_one_does_not_change(self, admin: RequestContext) -> None:
+        flavor = make(admin, "a")
+        Flavor.get_by_flavor_id(admin, "a").destroy(admin)
+        with pytest.raises(exception.FlavorNotFound):
+            flavor.set_extra_specs(admin, {"x": "1"})
+        with pytest.raises(exception.FlavorNotFound):
+            flavor.describe(admin, "new")
+
     def test_an_instance_keeps_a_copy(self, admin: RequestContext) -> None:
         flavor = make(admin, "a", extra_specs={"hw:x": "1"}, swap=5, ephemeral_gb=3)
         copy = flavor.for_instance()

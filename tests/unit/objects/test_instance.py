@@ -154,7 +154,13 @@ class TestInstanceList:
         return [
             make_instance(context, display_name="web-1", vm_state=vm_states.STOPPED),
             make_instance(context, display_name="web-2", task_state=PENDING),
-            make_instance(context, display_name="db-1", project_id="other", host="compute-2"),
+            make_instance(
+                context,
+                display_name="db-1",
+                project_id="other",
+                host="compute-2",
+                flavor=Flavor("m1.tiny", 1, 512, flavorid="42", extra_specs={"wéb": "é"}),
+            ),
         ]
 
     @pytest.mark.parametrize(
@@ -171,6 +177,8 @@ class TestInstanceList:
             pytest.param(InstanceFilters(task_states=[PENDING]), [1], id="task-state"),
             pytest.param(InstanceFilters(task_states=[None]), [2, 0], id="no-task-state"),
             pytest.param(InstanceFilters(deleted=True), [], id="deleted"),
+            pytest.param(InstanceFilters(flavorid="42"), [2], id="flavor"),
+            pytest.param(InstanceFilters(flavorid="43"), [], id="no-flavor"),
         ],
     )
     def test_filters(
