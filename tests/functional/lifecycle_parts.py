@@ -45,9 +45,11 @@ class Images(parts.FileImages):
         self.downloads: list[str] = []
         self.on_piece: Callable[[], None] = nothing
 
-    def add(self, path: Path, disk_format: str, **attributes: Any) -> str:
+    def add(
+        self, path: Path, disk_format: str, image_id: str | None = None, **attributes: Any
+    ) -> str:
         """Make an image of a file."""
-        image_id = str(uuid.uuid4())
+        image_id = image_id or str(uuid.uuid4())
         (self.directory / image_id).symlink_to(path)
         self._record(image_id, disk_format, attributes)
         return image_id
@@ -97,11 +99,11 @@ class Images(parts.FileImages):
 class World(parts.World):
     """A driver that makes instances on the lab's libvirt, and nothing else does there."""
 
-    def __init__(self, lab: LibvirtLab, directory: Path) -> None:
+    def __init__(self, lab: LibvirtLab, directory: Path, instances: Path | None = None) -> None:
         super().__init__(lab, directory)
-        self.instances = lab.root / f"made-{uuid.uuid4().hex[:8]}"
+        self.instances = instances or lab.root / f"made-{uuid.uuid4().hex[:8]}"
         self.conf.set_override("instances_path", str(self.instances))
-        self.images = Images(directory / "downloadable")
+        self.images = Images(directory / f"images-{uuid.uuid4().hex[:8]}")
         self.driver = LibvirtDriver(self.conf, self.images, self.host)
         self._serial = 0
 
