@@ -16,6 +16,7 @@ from nova_snap.compute.building import Builder
 from nova_snap.compute.instance_locks import InstanceLocks
 from nova_snap.compute.lifecycle_recovery import Recovery
 from nova_snap.compute.long_tasks import LongTasks
+from nova_snap.compute.periodic import Periodic
 from nova_snap.compute.power_sync import PowerSync
 from nova_snap.compute.recovery import ImageStore
 from nova_snap.compute.switching import Switcher
@@ -31,6 +32,8 @@ LOG = log.getLogger(__name__)
 # up the rest.
 _SWITCHES: Final = 16
 _DELETES: Final = 8
+
+_HOUSEKEEPING_SECONDS: Final = 60.0
 
 
 class LifecycleManager:
@@ -70,14 +73,21 @@ class LifecycleManager:
             self._terminator.discard_snapshot,
         )
         self._power_sync = PowerSync(conf, database, driver, locks, self._switch)
-        self._power_sync.add_task(self._terminator.clean_up)
-        self._power_sync.add_task(self._recovery.give_up_overdue)
-        self._power_sync.add_task(self._recovery.ask_again)
+        self._housekeeping = Periodic(
+            database,
+            _HOUSEKEEPING_SECONDS,
+            (
+                self._terminator.clean_up,
+                self._recovery.give_up_overdue,
+                self._recovery.ask_again,
+            ),
+        )
 
     def init_host(self) -> None:
         """Put right what a dead process left; then messages may come in."""
         self._recovery.recover()
         self._power_sync.start()
+        self._housekeeping.start()
 
     def stop(self, timeout: float) -> int:
         """End, letting what runs go on for ``timeout`` seconds.
@@ -85,6 +95,7 @@ class LifecycleManager:
         :returns: how many tasks still run; the next start puts right what they leave.
         """
         until = time.monotonic() + timeout
+        self._housekeeping.stop()
         self._power_sync.stop()
         left = 0
         for pool in (self._builds, self._switches, self._deletes):

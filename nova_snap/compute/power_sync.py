@@ -16,13 +16,12 @@ from collections.abc import Callable
 from typing import Final
 
 from oslo_config import cfg
-from oslo_db import exception as db_exception
 from oslo_log import log
 
 from nova_snap import exception
-from nova_snap.compute import power_actions, power_state, task_states, vm_states
+from nova_snap.compute import periodic, power_actions, power_state, task_states, vm_states
 from nova_snap.compute.instance_locks import InstanceLocks
-from nova_snap.context import RequestContext, get_admin_context
+from nova_snap.context import RequestContext
 from nova_snap.db.session import Database
 from nova_snap.objects.instance import Instance, InstanceFilters, InstanceList
 from nova_snap.objects.instance_action import InstanceAction
@@ -86,13 +85,8 @@ class PowerSync:
         self._driver = driver
         self._locks = locks
         self._switch = switch
-        self._tasks: list[Callable[[RequestContext], None]] = [self.sync_all]
         self._events: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="power-sync", daemon=True)
-
-    def add_task(self, task: Callable[[RequestContext], None]) -> None:
-        """Have something else done each time, too."""
-        self._tasks.append(task)
 
     def start(self) -> None:
         """Listen to the driver, compare once, then go on until :meth:`stop`."""
@@ -117,8 +111,7 @@ class PowerSync:
         while True:
             if self._interval > 0 and time.monotonic() >= due:
                 due = time.monotonic() + self._interval
-                for task in self._tasks:
-                    self._guarded(task)
+                periodic.guarded(self._database, self.sync_all)
             try:
                 wait = max(0.0, due - time.monotonic()) if self._interval > 0 else None
                 uuid = self._events.get(timeout=wait)
@@ -126,16 +119,7 @@ class PowerSync:
                 continue
             if uuid is None:
                 return
-            self._guarded(functools.partial(self.sync, uuid=uuid))
-
-    def _guarded(self, task: Callable[[RequestContext], None]) -> None:
-        """Whatever goes wrong, the next one is tried."""
-        try:
-            task(get_admin_context(self._database))
-        except (exception.NovaSnapError, db_exception.DBError) as error:
-            LOG.warning("Comparing with the hypervisor failed: %s", error)
-        except Exception:
-            LOG.exception("Comparing with the hypervisor failed")
+            periodic.guarded(self._database, functools.partial(self.sync, uuid=uuid))
 
     # -- comparing -------------------------------------------------------------------------
 
@@ -143,7 +127,8 @@ class PowerSync:
         """Every instance of this host."""
         for instance in InstanceList.get_by_filters(context, InstanceFilters(host=self._host)):
             if instance.task_state is None:
-                self._guarded(functools.partial(self.sync, uuid=instance.uuid))
+                one = functools.partial(self.sync, uuid=instance.uuid)
+                periodic.guarded(self._database, one)
 
     def sync(self, context: RequestContext, uuid: str) -> None:
         """One instance; nothing is done while something else is being done to it."""

@@ -42,7 +42,8 @@ gives up. The time that it takes to get the image counts.
         min=0,
         help="""
 Seconds that a guest has to shut itself down when it is stopped or softly rebooted, before it is
-made to. An image may say otherwise for its instances, with its property os_shutdown_timeout.
+made to. An image may say otherwise for its instances, with its property os_shutdown_timeout: 600 at
+most.
 """,
     ),
     cfg.IntOpt(
@@ -53,9 +54,7 @@ made to. An image may say otherwise for its instances, with its property os_shut
 Seconds between two comparisons of what the database says of this host's instances with what the
 hypervisor says; -1 for none at all, 0 for the default.
 
-The hypervisor's own events are acted on at once. The comparison finds what was missed, removes
-guests whose instances were deleted while this service was down, and gives up builds that take
-longer than instance_build_timeout.
+The hypervisor's own events are acted on at once. The comparison finds what was missed.
 """,
     ),
     cfg.StrOpt(
