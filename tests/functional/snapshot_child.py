@@ -71,7 +71,7 @@ def stop_here(*_arguments: Any, **_more: Any) -> None:
 
 
 def stop_midway(
-    _images: Any, _context: Any, _id: str, _metadata: Any, data: Any, _size: int
+    _images: Any, _context: Any, _id: str, _metadata: Any, data: Any, _size: int, **_more: Any
 ) -> None:
     """An upload has begun, and the disk is being read."""
     data.read(1 << 20)
