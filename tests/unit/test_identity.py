@@ -8,7 +8,6 @@ from nova_snap import exception
 from nova_snap.context import RequestContext
 from nova_snap.identity import Identity, load_plugin
 
-
 GIVEN = "a-token"
 
 
