@@ -2,6 +2,7 @@
 """``nova-snap-manage``: the database, and which domains are instances."""
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,6 +12,8 @@ from oslo_utils import uuidutils
 
 from nova_snap import context as nova_context
 from nova_snap import exception
+from nova_snap.api import microversion, openapi
+from nova_snap.api.microversion import Microversion
 from nova_snap.cmd import config, parts, run
 from nova_snap.compute import adoption, power_state
 from nova_snap.db import migration
@@ -115,6 +118,16 @@ def instance_forget(conf: cfg.ConfigOpts) -> int:
     return 1 if failed else 0
 
 
+# -- api -------------------------------------------------------------------------------------
+
+
+def api_openapi(conf: cfg.ConfigOpts) -> int:
+    """Describe the API in OpenAPI 3.1, as JSON: one microversion of it."""
+    json.dump(openapi.describe(conf.command.microversion), sys.stdout, indent=2)
+    print()
+    return 0
+
+
 # -- the command line ------------------------------------------------------------------------
 
 
@@ -122,6 +135,13 @@ def _uuid(value: str) -> str:
     if not uuidutils.is_uuid_like(value):
         raise argparse.ArgumentTypeError(f"{value!r} is not a uuid")
     return value
+
+
+def _microversion(value: str) -> Microversion:
+    try:
+        return microversion.requested({microversion.LEGACY_HEADER: value})
+    except exception.NovaSnapError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _add_command(group: Any, name: str, function: Command) -> argparse.ArgumentParser:
@@ -138,6 +158,13 @@ def add_parsers(subparsers: Any) -> None:
     group = db.add_subparsers(dest="action", required=True)
     _add_command(group, "sync", db_sync)
     _add_command(group, "version", db_version)
+
+    api = subparsers.add_parser("api", help="the REST API")
+    group = api.add_subparsers(dest="action", required=True)
+    description = _add_command(group, "openapi", api_openapi)
+    description.add_argument(
+        "--microversion", type=_microversion, default=microversion.MAX, metavar="2.X"
+    )
 
     instance = subparsers.add_parser("instance", help="which domains are instances")
     group = instance.add_subparsers(dest="action", required=True)

@@ -3,13 +3,13 @@
 
 from typing import Final
 
-from nova_snap.api.schemas.types import STRING, Schema, array_of, closed
+from nova_snap.api.schemas.types import BARE_TIME_OR_NULL, STRING, Schema, array_of, closed
 
 _SERVICE: Final = closed(
     {
         "active": {"type": "boolean"},
         "available": {"type": "boolean"},
-        "updated_at": {"type": ["string", "null"], "format": "date-time"},
+        "updated_at": BARE_TIME_OR_NULL,
     }
 )
 _HOSTS: Final[Schema] = {

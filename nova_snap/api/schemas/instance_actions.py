@@ -2,10 +2,11 @@
 """What requests for a server's actions look like, and the answers."""
 
 import functools
-from typing import Final
 
 from nova_snap.api.microversion import Microversion
 from nova_snap.api.schemas.types import (
+    BARE_TIME,
+    BARE_TIME_OR_NULL,
     NEXT_LINK,
     STRING,
     STRING_OR_NULL,
@@ -15,8 +16,6 @@ from nova_snap.api.schemas.types import (
     array_of,
     closed,
 )
-
-_TIME_OR_NULL: Final[Schema] = {"type": ["string", "null"], "format": "date-time"}
 
 
 @functools.cache
@@ -43,19 +42,19 @@ def _action(version: Microversion) -> Schema:
         "request_id": STRING,
         "user_id": STRING_OR_NULL,
         "project_id": STRING_OR_NULL,
-        "start_time": TIME,
+        "start_time": BARE_TIME,
         "message": STRING_OR_NULL,
     }
     if version.at_least(58):
-        properties["updated_at"] = _TIME_OR_NULL
+        properties["updated_at"] = BARE_TIME_OR_NULL
     return properties
 
 
 def _event(version: Microversion) -> Schema:
     properties: Schema = {
         "event": STRING,
-        "start_time": TIME,
-        "finish_time": _TIME_OR_NULL,
+        "start_time": BARE_TIME,
+        "finish_time": BARE_TIME_OR_NULL,
         "result": {"enum": ["Success", "Error", None]},
     }
     required = list(properties)

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from nova_snap.api.microversion import Microversion
 from nova_snap.api.schemas.types import (
+    BARE_TIME_OR_NULL,
     LINKS,
     NEXT_LINK,
     PROJECT_OR_USER,
@@ -29,7 +30,6 @@ _STATUS: Final[Schema] = {
         *("SUSPENDED", "UNKNOWN"),
     ]
 }
-_TIME_OR_NULL: Final[Schema] = {"type": ["string", "null"], "format": "date-time"}
 _ADDRESS: Final = closed(
     {
         "addr": {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]},
@@ -78,8 +78,8 @@ _ALWAYS: Final[Schema] = {
     "OS-EXT-STS:power_state": {"enum": [0, 1, 3, 4, 6, 7, None]},
     "OS-EXT-STS:task_state": STRING_OR_NULL,
     "OS-EXT-STS:vm_state": STRING_OR_NULL,
-    "OS-SRV-USG:launched_at": _TIME_OR_NULL,
-    "OS-SRV-USG:terminated_at": _TIME_OR_NULL,
+    "OS-SRV-USG:launched_at": BARE_TIME_OR_NULL,
+    "OS-SRV-USG:terminated_at": BARE_TIME_OR_NULL,
 }
 
 # By state, or by policy.

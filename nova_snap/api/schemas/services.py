@@ -6,6 +6,7 @@ from typing import Final
 
 from nova_snap.api.microversion import Microversion
 from nova_snap.api.schemas.types import (
+    BARE_TIME_OR_NULL,
     BOOLEAN,
     PRINTABLE_OR_NULL,
     QUERY_STRING,
@@ -48,7 +49,6 @@ UPDATE_2_53: Final = closed(
 )
 
 _STATUS: Final[Schema] = {"enum": ["enabled", "disabled"]}
-_TIME: Final[Schema] = {"type": ["string", "null"], "format": "date-time"}
 
 
 @functools.cache
@@ -69,7 +69,7 @@ def _service(version: Microversion) -> Schema:
         "zone": STRING,
         "status": _STATUS,
         "state": {"enum": ["up", "down"]},
-        "updated_at": _TIME,
+        "updated_at": BARE_TIME_OR_NULL,
         "disabled_reason": PRINTABLE_OR_NULL,
     }
     if version.at_least(11):

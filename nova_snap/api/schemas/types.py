@@ -18,6 +18,12 @@ METADATA: Final[Schema] = {
 
 UUID: Final[Schema] = {"type": "string", "format": "uuid"}
 TIME: Final[Schema] = {"type": "string", "format": "date-time"}
+# Nova shows some times without saying that they are UTC: that is no "date-time".
+BARE_TIME: Final[Schema] = {
+    "type": "string",
+    "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}$",
+}
+BARE_TIME_OR_NULL: Final[Schema] = {**BARE_TIME, "type": ["string", "null"]}
 STRING: Final[Schema] = {"type": "string"}
 STRING_OR_NULL: Final[Schema] = {"type": ["string", "null"]}
 

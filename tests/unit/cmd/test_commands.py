@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands as they are installed, run as an operator runs them."""
 
+import json
 import os
 import pathlib
 import signal
@@ -125,6 +126,25 @@ class TestStatus:
         manage(config, "db", "sync")
         after = run("nova-snap-status", config, "upgrade", "check")
         assert (after.returncode, "Success" in after.stdout) == (0, True)
+
+
+class TestDescription:
+    def test_the_api_is_described(self, config: pathlib.Path) -> None:
+        done = manage(config, "api", "openapi", "--microversion", "2.35")
+        assert done.returncode == 0, done.stderr
+        described = json.loads(done.stdout)
+        assert (described["openapi"], described["info"]["version"]) == ("3.1.0", "2.35")
+        assert "/v2.1/images" in described["paths"]
+        newest = json.loads(manage(config, "api", "openapi").stdout)
+        assert newest["info"]["version"] == "2.96"
+        assert "/v2.1/images" not in newest["paths"]
+
+    @pytest.mark.parametrize("version", ["2.0", "2.97", "nonsense"])
+    def test_a_version_that_there_is_not(self, config: pathlib.Path, version: str) -> None:
+        done = manage(config, "api", "openapi", "--microversion", version)
+        assert done.returncode == 2
+        assert version in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 class TestAll:
