@@ -124,7 +124,11 @@ def _add_system(root: etree._Element, spec: DomainSpec) -> None:
     system = _add(root, "os", firmware="efi" if uefi else None)
     _add(system, "type", "hvm", arch=spec.architecture, machine=machine)
     if uefi:
-        _add(system, "loader", secure="no")
+        # libvirt picks the firmware's files by what is wanted of it: here, none that lets only
+        # signed systems start.
+        firmware = _add(system, "firmware")
+        for feature in ("enrolled-keys", "secure-boot"):
+            _add(firmware, "feature", name=feature, enabled="no")
     _add(system, "boot", dev="hd")
     if spec.architecture in ("x86_64", "i686"):
         _add(system, "smbios", mode="sysinfo")

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The life of libvirt guests, put together from the modules beside this one."""
 
+import os
 from collections.abc import Callable
+from typing import Final
 
 from oslo_config import cfg
 from oslo_log import log as logging
@@ -17,6 +19,8 @@ from nova_snap.virt.libvirt.instance_files import InstanceFiles
 from nova_snap.virt.libvirt.power import Power
 
 LOG = logging.getLogger(__name__)
+
+KVM_DEVICE: Final = "/dev/kvm"
 
 
 class LibvirtLifecycle(driver.ComputeDriver):
@@ -40,6 +44,12 @@ class LibvirtLifecycle(driver.ComputeDriver):
     def init_host(self) -> None:
         """See the base class. Also removes what broken downloads have left."""
         self._cache.remove_unused()
+        if self._conf.libvirt.virt_type == "kvm" and not os.path.exists(KVM_DEVICE):
+            LOG.warning(
+                "There is no %s: no instance can be made here with [libvirt] virt_type = kvm; "
+                "without hardware virtualisation set it to qemu",
+                KVM_DEVICE,
+            )
 
     def close(self) -> None:
         self._events.close()

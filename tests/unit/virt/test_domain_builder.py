@@ -114,6 +114,8 @@ def test_uefi():
     system = with_properties(hw_firmware_type="uefi").find("os")
     assert system.get("firmware") == "efi"
     assert system.find("type").get("machine") == "q35"
+    features = {each.get("name"): each.get("enabled") for each in system.iter("feature")}
+    assert features == {"enrolled-keys": "no", "secure-boot": "no"}
     assert built().find("os").get("firmware") is None
     assert built().find("os/type").get("machine") is None
 
