@@ -179,7 +179,7 @@ class InstanceInvalidState(Conflict):
 
 class InstanceNotReady(Conflict):
     instance_uuid: str
-    msg = "Instance {self.instance_uuid} is not on any host yet."
+    msg = "Instance {self.instance_uuid} is not ready."
 
 
 class InstanceBusy(Conflict):

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """New servers, until their hosts have been asked to make them."""
 
-import traceback
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from oslo_config import cfg
 from oslo_log import log
 from oslo_utils import uuidutils
 
 from nova_snap import exception
-from nova_snap.compute import boot_image, hosts, quota, task_states, vm_states
+from nova_snap.compute import boot_image, hosts, quota, records, task_states, vm_states
 from nova_snap.compute.rpcapi import ComputeAPI
 from nova_snap.compute.server_request import ServerRequest
 from nova_snap.context import RequestContext
@@ -18,11 +17,8 @@ from nova_snap.objects import instance_action
 from nova_snap.objects.block_device import BlockDeviceMappingList
 from nova_snap.objects.instance import Instance
 from nova_snap.objects.instance_action import InstanceAction
-from nova_snap.objects.instance_fault import InstanceFault
 
 LOG = log.getLogger(__name__)
-
-_FAULT_CODE: Final = 500
 
 
 class Creation:
@@ -80,13 +76,15 @@ class Creation:
         sent = False
         for instance, host in zip(instances, chosen, strict=True):
             instance.host = host
-            instance.save(expected_task_state=task_states.SCHEDULING)
             try:
+                instance.save(expected_task_state=task_states.SCHEDULING)
                 self._compute_rpcapi.build_instance(context, instance, request.network)
             except exception.MessagingUnavailable as error:
                 if not sent:
                     raise
                 _fail(context, instance, error)
+            except (exception.InstanceNotFound, exception.UnexpectedTaskState) as error:
+                LOG.info("Instance %s is not wanted any more: %s", instance.uuid, error)
             sent = True
 
 
@@ -130,20 +128,9 @@ def _instance(
 
 def _fail(context: RequestContext, instance: Instance, error: exception.NovaSnapError) -> None:
     """Leave a server in vm_state error, with the reason."""
-    reason = error.for_user()
-    action = InstanceAction.get_by_request_id(context, instance.uuid, context.request_id)
-    if action is not None:
-        action.finish(context, reason)
-    InstanceFault(
-        instance_uuid=instance.uuid,
-        code=_FAULT_CODE,
-        message=reason,
-        details="".join(traceback.format_exception(error)),
-        host=instance.host,
-    ).create(context)
-    instance.vm_state = vm_states.ERROR
-    instance.task_state = None
-    instance.save(expected_task_state=task_states.SCHEDULING)
+    action = records.action_of(context, instance.uuid, instance_action.CREATE)
+    records.failed(context, instance.uuid, instance.host, action, error)
+    records.free(instance, expected=task_states.SCHEDULING, vm_state=vm_states.ERROR)
 
 
 def _forget(instance: Instance) -> None:

@@ -215,6 +215,8 @@ class LifecycleAPI:
         :raises nova_snap.exception.MessagingUnavailable: if its host does not answer.
         """
         self._check_host(context, instance)
+        if instance.vm_state == vm_states.BUILDING:
+            raise exception.InstanceNotReady(instance_uuid=instance.uuid)
         return self._compute_rpcapi.get_console_output(context, instance, length)
 
     # -- steps -----------------------------------------------------------------------------

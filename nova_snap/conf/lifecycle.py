@@ -42,8 +42,8 @@ gives up. The time that it takes to get the image counts.
         min=0,
         help="""
 Seconds that a guest has to shut itself down when it is stopped or softly rebooted, before it is
-made to. An image may say otherwise for its instances, with its property os_shutdown_timeout: 600 at
-most.
+made to. An image may say otherwise for its instances, with its property os_shutdown_timeout, up to
+600 seconds.
 """,
     ),
     cfg.IntOpt(

@@ -259,6 +259,22 @@ class TestHosts:
             life.create(context, request_for(image_id, min_count=2, max_count=2))
         assert everything(context) == []
 
+    def test_one_that_is_deleted_before_it_has_a_host(
+        self, life: LifecycleAPI, context: RequestContext, casts: Casts, image_id: str
+    ) -> None:
+        build = casts.build_instance
+
+        def delete_the_other(ctxt: RequestContext, instance: Instance, network: str) -> None:
+            build(ctxt, instance, network)
+            for other in everything(context):
+                if other.host is None:
+                    life.delete(context, other)
+
+        casts.build_instance = delete_the_other  # type: ignore[method-assign]
+        made, _ = life.create(context, request_for(image_id, min_count=2, max_count=2))
+        assert casts.sent == [("build_instance", made[0].uuid, "auto")]
+        assert [each.uuid for each in everything(context)] == [made[0].uuid]
+
     def test_those_that_were_sent_stay(
         self, life: LifecycleAPI, context: RequestContext, casts: Casts, image_id: str
     ) -> None:
