@@ -19,7 +19,7 @@ from nova_snap.context import RequestContext
 from nova_snap.image import download
 from nova_snap.image.client import Connector
 from nova_snap.image.connection import Breaker
-from nova_snap.image.upload import Body, HashingReader, ImageData
+from nova_snap.image.upload import Body, ImageData, SizedBody
 
 LOG = log.getLogger(__name__)
 
@@ -153,7 +153,8 @@ class API:
 
         :param metadata: as for :meth:`create`.
         :param data: seekable; every try reads it from byte 0.
-        :param size: length of ``data`` in bytes; it must be given with ``data``.
+        :param size: length of ``data`` in bytes, announced to the image service; ``None`` where
+            only the end of it tells.
         :param on_cancel: handed what ends the sending from another thread; it then fails at once,
             as if the connection had broken, and is not tried again.
         :returns: the record after that.
@@ -167,31 +168,33 @@ class API:
         )
         if data is None:
             return record
+        hashing = self._conf.glance.verify_uploads
         if size is None:
-            raise ValueError("data without its size")
-        reader = HashingReader(data, size, hashing=self._conf.glance.verify_uploads)
+            body = Body(data, hashing=hashing)
+        else:
+            body = SizedBody(data, size, hashing=hashing)
         breaker = Breaker()
         if on_cancel is not None:
             on_cancel(breaker.break_off)
         self._call(
-            context, lambda client: self._send(client, image_id, reader, breaker), image_id, breaker
+            context, lambda client: self._send(client, image_id, body, breaker), image_id, breaker
         )
-        return self._verified(context, image_id, reader)
+        return self._verified(context, image_id, body)
 
-    def _send(self, client: Any, image_id: str, reader: HashingReader, breaker: Breaker) -> None:
+    def _send(self, client: Any, image_id: str, body: Body, breaker: Breaker) -> None:
         """One try at the upload."""
-        if reader.used and self._has_arrived(client, image_id, reader):
+        if body.used and self._has_arrived(client, image_id, body):
             return
-        reader.rewind()
+        body.rewind()
         try:
-            _put(client, f"/v2/images/{image_id}/file", reader, breaker)
+            _put(client, f"/v2/images/{image_id}/file", body, breaker)
         except glanceclient.exc.HTTPBadRequest as error:
             raise exception.ImageRejected(image_id=image_id, reason=_reason(error)) from error
 
-    def _has_arrived(self, client: Any, image_id: str, reader: HashingReader) -> bool:
+    def _has_arrived(self, client: Any, image_id: str, body: Body) -> bool:
         """Whether the try before did all of its work and only its answer was lost."""
         status = client.images.get(image_id)["status"]
-        if status == "active" and reader.complete:
+        if status == "active" and body.complete:
             return True
         if status == "saving":
             # The image service has not noticed yet that the connection is gone.
@@ -201,9 +204,7 @@ class API:
             )
         return False
 
-    def _verified(
-        self, context: RequestContext, image_id: str, reader: HashingReader
-    ) -> Mapping[str, Any]:
+    def _verified(self, context: RequestContext, image_id: str, body: Body) -> Mapping[str, Any]:
         """The record, if the image service holds the bytes that were sent.
 
         Their hash is not compared where ``[glance] verify_uploads`` is off, or where the image
@@ -212,12 +213,12 @@ class API:
         record = self.get(context, image_id)
         held = record.get("os_hash_value")
         algorithm = record.get("os_hash_algo")
-        sent = reader.hexdigest()
-        if algorithm == reader.algorithm and held and sent and held != sent:
+        sent = body.hexdigest()
+        if algorithm == body.algorithm and held and sent and held != sent:
             reason = f"its {algorithm} is {held}, but what was sent has {sent}"
             raise exception.ImageRejected(image_id=image_id, reason=reason)
-        if record.get("size") not in (None, reader.size):
-            reason = f"it holds {record['size']} bytes, but {reader.size} were sent"
+        if record.get("size") not in (None, body.sent):
+            reason = f"it holds {record['size']} bytes, but {body.sent} were sent"
             raise exception.ImageRejected(image_id=image_id, reason=reason)
         return record
 
@@ -281,7 +282,7 @@ class API:
             return function(connection.client)
 
 
-def _put(client: Any, path: str, reader: HashingReader, breaker: Breaker) -> None:
+def _put(client: Any, path: str, body: Body, breaker: Breaker) -> None:
     """Send data with its exact length.
 
     ``client.images.upload`` sends the length in a header of its own and the data chunked, in
@@ -295,7 +296,7 @@ def _put(client: Any, path: str, reader: HashingReader, breaker: Breaker) -> Non
     try:
         with _breakable(http.session, breaker) as session:
             response = session.put(
-                f"{http.endpoint}{path}", data=Body(reader), headers=headers, timeout=http.timeout
+                f"{http.endpoint}{path}", data=body, headers=headers, timeout=http.timeout
             )
     except requests.RequestException as error:
         raise glanceclient.exc.CommunicationError(message=str(error)) from error

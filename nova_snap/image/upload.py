@@ -5,8 +5,16 @@ import hashlib
 from collections.abc import Iterator
 from typing import Final, Protocol
 
-PIECE: Final = 1 << 20
-"""Bytes that are read, hashed and sent at a time."""
+READ: Final = 1 << 20
+"""Bytes that are read at a time."""
+
+PIECE: Final = 256 << 10
+"""Bytes that are hashed and sent at a time: as many as stay in a processor's own cache.
+
+Measured on two cores against a Glance that cheroot served: in pieces of 1 MiB the same data took 3
+to 8 % longer, round for round. Where the length is not known these are the chunks, each of which a
+server may read as a whole before it goes on: in chunks of 1 MiB it took 40 % longer.
+"""
 
 
 class ImageData(Protocol):
@@ -19,70 +27,74 @@ class ImageData(Protocol):
         """Go to ``offset``, which is always 0."""
 
 
-class HashingReader:
-    """An image to be uploaded, which may be read more than once.
+class Body:
+    """An image as the body of a request, which may be sent more than once.
+
+    It has no ``read``: an HTTP client that finds one reads by itself, 16 KiB at a time, and to
+    send each costs as much again as to make it. It has no length either: the client sends chunks.
 
     :param data: seekable.
-    :param size: how many bytes of it are the image. A file that ends before that is an error,
-        because the image service was told the size.
-    :param hashing: whether the data is hashed at all.
+    :param hashing: whether it is hashed at all.
+    :ivar sent: bytes that were handed out since the last rewind.
+    :ivar complete: whether every byte was.
+    :ivar used: whether any was, ever.
     """
 
     algorithm: Final = "sha512"
 
-    def __init__(self, data: ImageData, size: int, *, hashing: bool = True) -> None:
-        self.size = size
+    def __init__(self, data: ImageData, *, hashing: bool = True) -> None:
+        self.sent = 0
+        self.complete = False
         self.used = False
         self._data = data
-        self._left = size
         self._hashing = hashing
         self._hash = hashlib.sha512()
-
-    @property
-    def complete(self) -> bool:
-        """Whether every byte was read since the last rewind."""
-        return self._left == 0
 
     def rewind(self) -> None:
         """Begin again at byte 0."""
         self._data.seek(0)
-        self._left = self.size
-        self._hash = hashlib.sha512()
+        self.sent = 0
+        self.complete = False
         self.used = True
+        self._hash = hashlib.sha512()
 
-    def read(self, size: int = -1) -> bytes:
-        """At most ``size`` bytes, all that is left for a negative one; empty at the end.
-
-        :raises EOFError: if the file is shorter than it was said to be.
-        """
-        wanted = self._left if size < 0 else min(size, self._left)
-        chunk = self._data.read(wanted)
-        if wanted and not chunk:
-            raise EOFError(f"the image ends {self._left} bytes before its size of {self.size}")
-        self._left -= len(chunk)
-        if self._hashing:
-            self._hash.update(chunk)
-        return chunk
+    def __iter__(self) -> Iterator[memoryview]:
+        """The rest of the bytes."""
+        while data := self._read():
+            view = memoryview(data)
+            for begin in range(0, len(view), PIECE):
+                piece = view[begin : begin + PIECE]
+                if self._hashing:
+                    self._hash.update(piece)
+                self.sent += len(piece)
+                yield piece
+        self.complete = True
 
     def hexdigest(self) -> str | None:
-        """sha512 of what was read since the last rewind; ``None`` if it is not hashed."""
+        """sha512 of what was sent since the last rewind; ``None`` if it is not hashed."""
         return self._hash.hexdigest() if self._hashing else None
 
+    def _read(self) -> bytes:
+        return self._data.read(READ)
 
-class Body:
-    """The rest of an image as the body of a request, in pieces of :data:`PIECE`.
 
-    It has no ``read``: an HTTP client that finds one reads by itself, 16 KiB at a time, and to
-    send each costs as much again as to make it.
+class SizedBody(Body):
+    """One whose length the client puts into Content-Length.
+
+    :param size: how many bytes of the data are the image.
     """
 
-    def __init__(self, reader: HashingReader) -> None:
-        self._reader = reader
+    def __init__(self, data: ImageData, size: int, *, hashing: bool = True) -> None:
+        super().__init__(data, hashing=hashing)
+        self._size = size
 
     def __len__(self) -> int:
-        """What the client puts into Content-Length."""
-        return self._reader.size
+        return self._size
 
-    def __iter__(self) -> Iterator[bytes]:
-        while not self._reader.complete:
-            yield self._reader.read(PIECE)
+    def _read(self) -> bytes:
+        """:raises EOFError: if the data is shorter than it was said to be."""
+        left = self._size - self.sent
+        data = self._data.read(min(READ, left)) if left else b""
+        if left and not data:
+            raise EOFError(f"the image ends {left} bytes before its size of {self._size}")
+        return data

@@ -61,6 +61,15 @@ class Runs:
             groups.add(group, (first + count - 1) // size - group + 1)
         return groups
 
+    def after(self, number: int) -> "Runs":
+        """Those of the numbers that are larger."""
+        found = Runs()
+        for first, count in self:
+            skipped = max(number + 1 - first, 0)
+            if skipped < count:
+                found.add(first + skipped, count - skipped)
+        return found
+
     def sample(self, limit: int) -> Iterator[int]:
         """At most ``limit`` of the numbers, evenly spread."""
         wanted = min(limit, self.total)

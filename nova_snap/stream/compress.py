@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compression of clusters, on as many threads as are allowed.
-
-The lengths must be known before the tables are written, so compressed clusters wait in a spool.
-Clusters that do not get smaller do not: they are read from the disk again when they are sent.
-"""
+"""Compression of clusters, on as many threads as are allowed."""
 
 import threading
 import zlib
@@ -18,17 +14,22 @@ from nova_snap.stream.ahead import ReadAhead
 from nova_snap.stream.clusters import Runs
 from nova_snap.stream.content import Piece, chosen_clusters, content
 from nova_snap.stream.control import Control
-from nova_snap.stream.packed import Packed
-from nova_snap.stream.qcow2 import ZLIB, ZSTD
+from nova_snap.stream.growing import Clusters, Stored
+from nova_snap.stream.qcow2_format import ZLIB, ZSTD
 from nova_snap.stream.source import Source
-from nova_snap.stream.spool import Spool
 
 # Measured on 64 KiB clusters of an operating system's files, for each thread.
 ZSTD_RATE: Final = 230e6
 # What an image service takes, in bytes a second: 130 to 190 MB/s where it hashes twice.
 SEND_RATE: Final = 160e6
 
-SAMPLE: Final = 64
+# What compression must gain to be worth the CPU time.
+_GAIN: Final = 0.1
+
+# At most so many clusters are looked at, and one of so many.
+SAMPLE: Final = 1024
+_SAMPLED: Final = 64
+_FEWEST: Final = 64
 
 # A cluster that saves less than a sixteenth is not worth decompressing on every read.
 _WORTH: Final = 15 / 16
@@ -75,10 +76,10 @@ CODECS: Final = {
 
 
 def pays(ratio: float, workers: int, limit: float = 0) -> bool:
-    """Whether an image is there sooner if it is compressed with zstd.
+    """Whether an image is there sooner, by a tenth at least, if it is compressed with zstd.
 
-    For A bytes of data, A / compress + ratio * A / send against A / send, because nothing is sent
-    before everything is compressed. With 2 threads it pays up to a ratio of 0.65, with 4 to 0.83.
+    For A bytes of data, max(A / compress, ratio * A / send) against A / send, because what is
+    compressed is sent while the rest is.
 
     :param ratio: of the compressed length to the length.
     :param workers: threads.
@@ -86,7 +87,7 @@ def pays(ratio: float, workers: int, limit: float = 0) -> bool:
     """
     send = min(SEND_RATE, limit) if limit else SEND_RATE
     compress = min(ZSTD_RATE * workers, limit) if limit else ZSTD_RATE * workers
-    return ratio <= 1 - send / compress
+    return max(send / compress, ratio) <= 1 - _GAIN
 
 
 def sample_ratio(source: Source, runs: Runs, cluster_size: int, control: Control) -> float:
@@ -95,7 +96,7 @@ def sample_ratio(source: Source, runs: Runs, cluster_size: int, control: Control
     :returns: 1 for a disk without data: there is nothing to gain.
     :raises StreamCancelled: if nobody wants the image any more.
     """
-    numbers = list(runs.sample(SAMPLE))
+    numbers = list(runs.sample(max(min(SAMPLE, runs.total // _SAMPLED), _FEWEST)))
     compress = _zstd()
     zeroes = bytearray(cluster_size)
     stored = 0
@@ -106,59 +107,53 @@ def sample_ratio(source: Source, runs: Runs, cluster_size: int, control: Control
         while (batch := reader.next(control.check)) is not None:
             control.check()
             for result in _compressed(batch, cluster_size, compress, zeroes):
-                stored += cluster_size if result is None else len(result)
+                stored += len(result)
     return stored / (len(numbers) * cluster_size) if numbers else 1.0
 
 
-def compress(
+def compressed(
     pieces: Iterable[Piece],
     numbers: Iterator[int],
     codec: Codec,
     *,
     cluster_size: int,
     workers: int,
-    spool: Spool,
     control: Control,
-) -> Packed:
-    """Compress clusters into the spool.
+) -> Clusters:
+    """What is stored of clusters, in their order; nothing of those that hold only zeroes.
 
     :param pieces: the clusters' content, all together.
     :param numbers: the clusters' numbers.
-    :returns: where they will lie in the image.
-    :raises SpoolFailed: if the spool's disk is full.
     :raises StreamCancelled: if nobody wants the image any more.
     """
-    packed = Packed(cluster_size)
     work = _Work(codec, cluster_size)
-    waiting: deque[Future[list[bytes | None]]] = deque()
+    waiting: deque[Future[list[bytes]]] = deque()
 
-    def store(results: list[bytes | None]) -> None:
-        for result in results:
+    def next_ones() -> Iterator[Stored]:
+        for result in waiting.popleft().result():
             number = next(numbers)
-            if result is None:
-                packed.add(number, cluster_size)
-                control.counts.verbatim_clusters += 1
-            elif result:
-                packed.add(number, len(result))
-                spool.write(result)
-            else:
+            control.account(cluster_size)
+            if not result:
                 control.counts.zero_clusters += 1
+                continue
+            if len(result) == cluster_size:
+                control.counts.verbatim_clusters += 1
+            yield Stored(number, result)
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="compress")
     reader = ReadAhead(_batches(pieces, max(_BATCH, cluster_size)), _AHEAD)
     try:
         with reader:
             while (batch := reader.next(control.check)) is not None:
-                control.advance(len(batch))
-                if len(waiting) >= 2 * workers:
-                    store(waiting.popleft().result())
+                control.pace(len(batch))
                 waiting.append(pool.submit(work, batch))
+                if len(waiting) > 2 * workers:
+                    yield from next_ones()
         while waiting:
             control.check()
-            store(waiting.popleft().result())
+            yield from next_ones()
     finally:
         pool.shutdown(cancel_futures=True)
-    return packed
 
 
 class _Work:
@@ -170,7 +165,7 @@ class _Work:
         self._zeroes = bytearray(cluster_size)
         self._local = threading.local()
 
-    def __call__(self, batch: bytearray) -> list[bytes | None]:
+    def __call__(self, batch: bytearray) -> list[bytes]:
         compress: Compress | None = getattr(self._local, "compress", None)
         if compress is None:
             compress = self._local.compress = self._codec.make()
@@ -179,8 +174,8 @@ class _Work:
 
 def _compressed(
     batch: bytearray, cluster_size: int, compress: Compress, zeroes: bytearray
-) -> Iterator[bytes | None]:
-    """For each cluster what is to be stored: nothing for zeroes, ``None`` for it as it is."""
+) -> Iterator[bytes]:
+    """For each cluster what is to be stored: nothing for zeroes, itself for it as it is."""
     with memoryview(batch) as view:
         for begin in range(0, len(batch), cluster_size):
             cluster = view[begin : begin + cluster_size]
@@ -189,7 +184,7 @@ def _compressed(
                 yield b""
                 continue
             result = compress(cluster)
-            yield result if len(result) <= cluster_size * _WORTH else None
+            yield result if len(result) <= cluster_size * _WORTH else bytes(cluster)
 
 
 def _batches(pieces: Iterable[Piece], size: int) -> Iterator[bytearray]:

@@ -20,27 +20,23 @@ class Counts:
     :ivar sent: bytes handed out, all tries together.
     :ivar zero_clusters: clusters of the map's data that held only zeroes and were left out.
     :ivar verbatim_clusters: clusters that compression would not have made smaller.
-    :ivar spool_memory: bytes of compressed data held in memory.
-    :ivar spool_disk: the same on disk.
     """
 
     read: int = 0
     sent: int = 0
     zero_clusters: int = 0
     verbatim_clusters: int = 0
-    spool_memory: int = 0
-    spool_disk: int = 0
 
 
 class Control:
     """Progress, cancelling and the speed limit of one image.
 
     :param progress: called with (bytes done, bytes in total) after every block, from the thread
-        that works or reads. While data is compressed the total is an upper bound, so that the
-        share that is done never shrinks, but when an upload starts again.
+        that works or reads: bytes of the image, or of the disk where they are compressed on the
+        way. The share that is done shrinks only when an upload starts again.
     :param cancelled: asked several times a second.
-    :param throttle: limits what is read for compression as well as what is sent, so that neither
-        the disk nor the network sees more than the limit.
+    :param throttle: limits what is sent, or what is read to be compressed, so that neither the
+        disk nor the network sees more than the limit.
     """
 
     def __init__(
@@ -72,8 +68,19 @@ class Control:
 
         :raises StreamCancelled: if nobody wants the image any more.
         """
+        self.pace(length)
+        self.account(length)
+
+    def pace(self, length: int) -> None:
+        """Wait until the limit allows ``length`` bytes.
+
+        :raises StreamCancelled: if nobody wants the image any more.
+        """
         self.check()
         self._throttle.take(length, self.check)
+
+    def account(self, length: int) -> None:
+        """Say that ``length`` more bytes are done."""
         self.done += length
         if self._progress is not None:
             self._progress(self.done, self.total)

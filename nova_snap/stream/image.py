@@ -10,7 +10,6 @@ from nova_snap.stream.ahead import CLOSE_TIMEOUT, ReadAhead
 from nova_snap.stream.content import BLOCK, Piece, blocks
 from nova_snap.stream.control import Control, Counts
 from nova_snap.stream.image_errors import SourceStalled
-from nova_snap.stream.spool import Spool
 
 LOG = logging.getLogger(__name__)
 
@@ -21,36 +20,35 @@ READ_AHEAD: Final = 4
 class Image:
     """The bytes of an image, from first to last, as often as they are wanted.
 
-    :ivar size: how many there are, exactly.
+    :ivar size: how many there are, exactly; ``None`` while only the end of them tells.
     :ivar compression: what was chosen: ``none``, ``zlib`` or ``zstd``.
     :ivar counts: what was done so far.
     """
 
     def __init__(
         self,
-        size: int,
         pieces: Callable[[], Iterator[Piece]],
         control: Control,
         *,
+        size: int | None = None,
         compression: str = "none",
-        spool: Spool | None = None,
     ) -> None:
         """:param pieces: makes the bytes, once for each try.
 
-        :param spool: closed together with the image.
+        :param size: without it, ``pieces`` accounts for what it does, and not what is handed out.
         """
         self.size = size
         self.compression = compression
         self.counts: Counts = control.counts
         self._pieces = pieces
         self._control = control
-        self._spool = spool
-        self._prepared = control.done
         self._ahead: ReadAhead[bytes] | None = None
         self._block = b""
         self._taken = 0  # bytes of the block
         self._position = 0
-        control.total = control.done + size
+        self._ended = False
+        if size is not None:
+            control.total = size
 
     def __enter__(self) -> Self:
         return self
@@ -64,12 +62,15 @@ class Image:
         :raises StreamCancelled: if nobody wants the image any more.
         :raises NovaSnapError: what reading the disk raised.
         """
-        if not size or self._position == self.size:
+        if not size or self._ended or self._position == self.size:
             return b""
         if self._taken == len(self._block):
             self._block, self._taken = self._next_block(), 0
         data = self._block[self._taken : self._taken + (size if size > 0 else BLOCK)]
-        self._control.advance(len(data))
+        if self.size is None:
+            self._control.check()
+        else:
+            self._control.advance(len(data))
         self._taken += len(data)
         self._position += len(data)
         self.counts.sent += len(data)
@@ -97,19 +98,21 @@ class Image:
         if not self._stop():
             raise SourceStalled(seconds=CLOSE_TIMEOUT)
         self._position = 0
-        self._control.done = self._prepared
+        self._ended = False
+        self._control.done = 0
 
     def close(self) -> None:
         """Stop reading and free everything; what is left cannot be read. May be called again."""
         if not self._stop():
             LOG.warning("A read of the disk still waits; it ends when its own time limit does.")
-        if self._spool is not None:
-            self._spool.close()
 
     def _next_block(self) -> bytes:
         if self._ahead is None:
             self._ahead = ReadAhead(blocks(self._pieces()), READ_AHEAD)
         block = self._ahead.next(self._control.check)
+        if self.size is None:
+            self._ended = block is None
+            return block or b""
         if block is None or len(block) > self.size - self._position:
             raise EOFError(f"an image of {self.size} bytes has another end after {self._position}")
         return block

@@ -8,7 +8,6 @@
     +-- ExtentMapInvalid     the map of the disk contradicts itself
     +-- SourceMismatch       the disk gave other bytes than it was asked for
     +-- SourceStalled        a read of the disk does not come back
-    +-- SpoolFailed          no room for what was compressed
     +-- StreamCancelled      somebody no longer wants the image
 """
 
@@ -51,19 +50,6 @@ class SourceStalled(ImageBuildError):
 
     seconds: float
     msg = "A read of the disk still waits after {self.seconds:g} s; the image cannot begin again."
-
-
-class SpoolFailed(ImageBuildError):
-    """:ivar written: bytes on disk before the failure."""
-
-    directory: str
-    written: int
-    reason: str
-    msg = (
-        "Compressed data could not be kept in {self.directory} "
-        "after {self.written} bytes: {self.reason}"
-    )
-    user_msg = "The compute host has no room for the compressed image."
 
 
 class StreamCancelled(ImageBuildError):

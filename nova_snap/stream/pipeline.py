@@ -15,17 +15,23 @@ from itertools import chain
 from typing import Final
 
 from nova_snap.stream.clusters import Runs, allocated
-from nova_snap.stream.compress import CODECS, compress, pays, sample_ratio
-from nova_snap.stream.content import Piece, chosen_clusters, content, whole_clusters, zeroes
+from nova_snap.stream.compress import CODECS, compressed, pays, sample_ratio
+from nova_snap.stream.content import Piece, chosen_clusters, content, whole_clusters
 from nova_snap.stream.control import Control, CountedSource
+from nova_snap.stream.growing import GrowingLayout
 from nova_snap.stream.image import Image
-from nova_snap.stream.qcow2 import CLUSTER_SIZE, ZLIB, InOrder, Layout, check_cluster_size
+from nova_snap.stream.qcow2 import Layout
+from nova_snap.stream.qcow2_format import CLUSTER_SIZE, check_cluster_size
 from nova_snap.stream.raw import whole_disk
 from nova_snap.stream.source import Extent, Source
-from nova_snap.stream.spool import Spool
 
 FORMATS: Final = ("qcow2", "raw")
 COMPRESSIONS: Final = ("auto", "none", "zlib", "zstd")
+
+
+# Where the tables of a compressed image lie, of what is expected. Data that is left over costs
+# little, and zeroes in front of the tables are sent for nothing.
+_EXPECTED: Final = 0.95
 
 
 def _default_workers() -> int:
@@ -40,8 +46,8 @@ class Options:
     :ivar compression: one of :data:`COMPRESSIONS`; a raw image is never compressed.
     :ivar cluster_size: of a qcow2 image, in bytes.
     :ivar workers: threads that compress.
-    :ivar spool_memory: bytes of compressed data kept in memory before any goes to disk.
-    :ivar spool_directory: for the rest; ``None`` for the system's choice.
+    :ivar spool_memory: bytes of compressed data kept in memory; see
+        :mod:`nova_snap.stream.growing`.
     """
 
     image_format: str = "qcow2"
@@ -49,7 +55,6 @@ class Options:
     cluster_size: int = CLUSTER_SIZE
     workers: int = field(default_factory=_default_workers)
     spool_memory: int = 64 << 20
-    spool_directory: str | None = None
 
     def __post_init__(self) -> None:
         for what, value, allowed in (
@@ -66,13 +71,10 @@ class Options:
 def open_image(source: Source, options: Options, control: Control | None = None) -> Image:
     """An image of the disk.
 
-    Where it is compressed, that is done when this returns.
-
     :param source: read again for every try at an upload; to be kept until the image is closed.
     :param control: of this image alone.
     :raises LayoutUnsupported: if the disk is too large for the format.
     :raises ExtentMapInvalid: if the map of the disk is not one.
-    :raises SpoolFailed: if there is no room for the compressed data.
     :raises StreamCancelled: if nobody wants the image any more.
     """
     control = control or Control()
@@ -81,13 +83,18 @@ def open_image(source: Source, options: Options, control: Control | None = None)
     runs = allocated(extents, source.size, options.cluster_size)
     counted = CountedSource(source, control.counts)
     if options.image_format == "raw":
-        return Image(source.size, lambda: content(counted, lambda: whole_disk(extents)), control)
-    compression = options.compression
-    if compression == "auto":
-        ratio = sample_ratio(counted, runs, options.cluster_size, control)
-        compression = "zstd" if pays(ratio, options.workers, control.limit) else "none"
+        return Image(
+            lambda: content(counted, lambda: whole_disk(extents)), control, size=source.size
+        )
     builder = _Qcow2(counted, extents, runs, options, control)
-    return builder.plain() if compression == "none" else builder.compressed(compression)
+    if options.compression == "none":
+        return builder.plain()
+    ratio = sample_ratio(counted, runs, options.cluster_size, control)
+    if options.compression != "auto":
+        return builder.compressed(options.compression, ratio)
+    if pays(ratio, options.workers, control.limit):
+        return builder.compressed("zstd", ratio)
+    return builder.plain()
 
 
 class _Qcow2:
@@ -105,60 +112,55 @@ class _Qcow2:
         self._extents = extents
         self._runs = runs
         self._options = options
-        self._cluster_size = options.cluster_size
         self._control = control
-        self._layout = Layout(
-            source.size, InOrder(runs, self._cluster_size), cluster_size=self._cluster_size
-        )
 
     def plain(self) -> Image:
         """Everything that has data, as it is."""
+        layout = Layout(self._source.size, self._runs, cluster_size=self._options.cluster_size)
+        return Image(
+            lambda: chain(layout.tables(), self._content()), self._control, size=layout.size
+        )
+
+    def compressed(self, compression: str, ratio: float) -> Image:
+        """Everything that has anything but zeroes, compressed while it is sent.
+
+        :param ratio: what is to be expected of the compression.
+        """
+        codec = CODECS[compression]
+        size = self._options.cluster_size
+        expected = int(self._runs.total * size * ratio * _EXPECTED)
+        layout = GrowingLayout(
+            self._source.size,
+            self._runs,
+            expected,
+            cluster_size=size,
+            compression_type=codec.header_type,
+        )
+        self._control.total = self._runs.total * size
 
         def pieces() -> Iterator[Piece]:
-            return chain(self._layout.tables(), self._content())
-
-        return Image(self._layout.size, pieces, self._control)
-
-    def compressed(self, compression: str) -> Image:
-        """Everything that has anything but zeroes."""
-        codec = CODECS[compression]
-        options, control, size = self._options, self._control, self._cluster_size
-        # No image grows by compression: clusters that would are stored as they are.
-        control.total = self._runs.total * size + self._layout.size
-        spool = Spool(options.spool_memory, options.spool_directory)
-        try:
-            packed = compress(
+            clusters = compressed(
                 self._content(),
                 self._numbers(),
                 codec,
                 cluster_size=size,
-                workers=options.workers,
-                spool=spool,
-                control=control,
+                workers=self._options.workers,
+                control=self._control,
             )
-        except BaseException:
-            spool.close()
-            raise
-        control.counts.spool_disk = spool.on_disk
-        control.counts.spool_memory = spool.size - spool.on_disk
-        layout = Layout(
-            self._source.size,
-            packed,
-            cluster_size=size,
-            compression_type=codec.header_type if packed.packed else ZLIB,
-        )
+            return layout.pieces(clusters, self._as_they_are, self._options.spool_memory)
 
-        def verbatim() -> Iterator[Extent]:
-            return chosen_clusters(packed.verbatim, self._source.size, size)
-
-        def pieces() -> Iterator[Piece]:
-            as_they_are = content(self._source, verbatim)
-            return chain(layout.tables(), as_they_are, spool.read(), zeroes(packed.padding))
-
-        return Image(layout.size, pieces, control, compression=compression, spool=spool)
+        return Image(pieces, self._control, compression=compression)
 
     def _content(self) -> Iterator[Piece]:
-        return content(self._source, lambda: whole_clusters(self._extents, self._cluster_size))
+        return content(
+            self._source, lambda: whole_clusters(self._extents, self._options.cluster_size)
+        )
+
+    def _as_they_are(self, runs: Runs) -> Iterator[Piece]:
+        size = self._options.cluster_size
+        for piece in content(self._source, lambda: chosen_clusters(runs, self._source.size, size)):
+            self._control.advance(len(piece))
+            yield piece
 
     def _numbers(self) -> Iterator[int]:
         for first, count in self._runs:

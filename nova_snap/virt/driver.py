@@ -27,6 +27,9 @@ class ImageData(Protocol):
     def seek(self, offset: int, /) -> int:
         """Go to ``offset``, which is always 0."""
 
+    def tell(self) -> int:
+        """How many bytes were read since then."""
+
 
 class ImageUploader(Protocol):
     """The image service, as a snapshot uses it."""
@@ -43,7 +46,8 @@ class ImageUploader(Protocol):
         size: int | None = None,
         on_cancel: Callable[[Callable[[], None]], None] | None = None,
     ) -> Mapping[str, Any]:
-        """Set properties and, with ``data``, send the content: ``size`` bytes from the start.
+        """Set properties and, with ``data``, send the content: ``size`` bytes from the start, or
+        all there are where the size is not known beforehand.
 
         ``data`` must be seekable: a broken upload starts again from byte 0.
 

@@ -60,7 +60,7 @@ class Images(parts.FileImages):
         for number in range(1, self.tries + 1):
             self.numbers.append(number)
             try:
-                assert self._take(image_id, data, number) == size
+                assert self._take(image_id, data, number) == (data.tell() if size is None else size)
             except Disconnected:
                 if number == self.tries:
                     raise

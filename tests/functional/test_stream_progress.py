@@ -76,9 +76,9 @@ def test_progress_of_a_new_try(guest, world):
     assert done[-1] == taken.report.uploaded_bytes
 
 
-@pytest.mark.parametrize(("compression", "passes"), [("none", 1), ("zlib", 2)])
-def test_bandwidth_is_kept(guest, world, compression, passes):
-    """Of the reading too, where everything is read before any of it is sent."""
+@pytest.mark.parametrize("compression", ["none", "zlib"])
+def test_bandwidth_is_kept(guest, world, compression):
+    """Of the reading, where less is sent than is read."""
     limit = 8
     world.set(snapshot_bandwidth=limit, snapshot_compression=compression)
     progress = Progress()
@@ -86,7 +86,7 @@ def test_bandwidth_is_kept(guest, world, compression, passes):
     taken = world.take(guest, progress)
     took = time.monotonic() - began
     moved, _ = progress.told[-1]
-    assert moved >= taken.report.uploaded_bytes * passes
+    assert moved >= taken.report.uploaded_bytes
     assert took >= moved / (limit * MIB) - 0.2
     assert parts.differences(taken, guest) == ""
     assert disk_image.check(taken.path, "qcow2") == ""

@@ -189,12 +189,13 @@ class LibvirtDriver(lifecycle.LibvirtLifecycle):
                     context, image_id, metadata, content.data, content.size,
                     on_cancel=progress.monitor.on_cancel,
                 )  # fmt: skip
+                uploaded = content.data.tell()
                 temp_bytes = content.temp_bytes()
         return driver.SnapshotReport(
             method=choice.method.value,
             reason=choice.reason,
             image_format=file_format,
-            uploaded_bytes=content.size,
+            uploaded_bytes=uploaded,
             quiesced=content.quiesced,
             temp_bytes=temp_bytes,
         )

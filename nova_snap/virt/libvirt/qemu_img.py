@@ -91,7 +91,7 @@ class QemuImg:
         if backing:
             # "unsafe" is: without opening the backing file, which this has no need to do.
             arguments += ["-u", "-b", backing[0].path, "-F", backing[0].format]
-        self._run("create", "-q", *arguments, path, str(virtual_size))
+        self._run("create", "-q", *arguments, path, str(virtual_size), limits=None)
 
     def create_raw(self, path: str, virtual_size: int) -> None:
         """Make an empty raw file that takes no space.
@@ -136,9 +136,11 @@ class QemuImg:
         command: str,
         *arguments: str,
         seconds: int = HEADER_SECONDS,
-        limits: processutils.ProcessLimits = HEADER_LIMITS,
+        limits: processutils.ProcessLimits | None = HEADER_LIMITS,
         on_cancel: OnCancel = never,
     ) -> str:
+        """:param limits: ``None`` for a command that reads no file. They are set by a Python of
+        its own, whose start takes longer than such a command."""
         started: list[subprocess.Popen[Any]] = []
 
         def on_execute(process: subprocess.Popen[Any]) -> None:

@@ -34,3 +34,6 @@ class WatchedFile:
         """Go to ``offset``: an upload that failed begins again."""
         self._done = self._file.seek(offset)
         return self._done
+
+    def tell(self) -> int:
+        return self._file.tell()

@@ -12,7 +12,7 @@ from oslo_utils.imageutils import format_inspector
 from nova_snap.stream.clusters import allocated
 from nova_snap.stream.file_source import FileSource, MemorySource
 from nova_snap.stream.pipeline import Options, open_image
-from nova_snap.stream.qcow2 import InOrder, Layout
+from nova_snap.stream.qcow2 import Layout
 from nova_snap.stream.source import Extent, Source
 from tests.unit.stream.disks import (
     AROUND,
@@ -49,7 +49,8 @@ def write_image(source: Source, path: pathlib.Path, options: Options) -> None:
             else:
                 file.seek(len(block), 1)
         file.truncate()
-        assert file.tell() == image.size
+        assert file.tell() == image.tell()
+        assert image.size in (None, file.tell())
 
 
 def write_disk(source: MemorySource, path: pathlib.Path) -> pathlib.Path:
@@ -139,7 +140,7 @@ def test_much_data_of_which_only_the_tables_are_written(
         found.append(Extent(begin, data, True))
         if hole:
             found.append(Extent(begin + data, hole, False))
-    layout = Layout(size, InOrder(allocated(found, size, CLUSTER), CLUSTER))
+    layout = Layout(size, allocated(found, size, CLUSTER))
     path = tmp_path / "image.qcow2"
     with path.open("wb") as file:
         file.writelines(layout.tables())
@@ -158,9 +159,7 @@ def test_a_sparse_file_through_every_way(tmp_path: pathlib.Path) -> None:
     with FileSource(disk) as source:
         for compression in EVERY:
             path = tmp_path / f"{compression}.qcow2"
-            options = Options(
-                compression=compression, spool_memory=0, spool_directory=str(tmp_path)
-            )
+            options = Options(compression=compression, spool_memory=0)
             write_image(source, path, options)
             assert "No errors were found" in qemu_img("check", "-f", "qcow2", path)
             qemu_img("compare", "-f", "raw", "-F", "qcow2", disk, path)

@@ -1,63 +1,72 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reader that an upload goes through."""
+"""The body of an upload."""
 
 import hashlib
 import io
 
 import pytest
 
-from nova_snap.image.upload import PIECE, Body, HashingReader
+from nova_snap.image.upload import PIECE, READ, Body, SizedBody
+
+DATA = bytes(range(256)) * (2 * READ // 256) + b"the end"
 
 
-def test_what_is_read_is_hashed() -> None:
-    reader = HashingReader(io.BytesIO(b"abcdef"), 6)
-    reader.rewind()
-    assert reader.read(4) == b"abcd"
-    assert not reader.complete
-    assert reader.read(4) == b"ef"
-    assert reader.complete
-    assert reader.read(4) == b""
-    assert reader.hexdigest() == hashlib.sha512(b"abcdef").hexdigest()
+def sent(body: Body) -> bytes:
+    return b"".join(body)
 
 
-def test_a_rewind_begins_again() -> None:
-    reader = HashingReader(io.BytesIO(b"abcdef"), 6)
-    reader.rewind()
-    reader.read(3)
-    reader.rewind()
-    assert reader.read() == b"abcdef"
-    assert reader.hexdigest() == hashlib.sha512(b"abcdef").hexdigest()
+@pytest.mark.parametrize("sized", [True, False])
+def test_what_is_sent_is_hashed(sized: bool) -> None:
+    body = SizedBody(io.BytesIO(DATA), len(DATA)) if sized else Body(io.BytesIO(DATA))
+    body.rewind()
+    assert not body.complete
+    assert sent(body) == DATA
+    assert body.complete
+    assert body.sent == len(DATA)
+    assert body.hexdigest() == hashlib.sha512(DATA).hexdigest()
 
 
-def test_no_more_than_the_size_is_read() -> None:
-    reader = HashingReader(io.BytesIO(b"abcdef"), 4)
-    reader.rewind()
-    assert reader.read() == b"abcd"
-    assert reader.complete
+@pytest.mark.parametrize("sized", [True, False])
+def test_a_rewind_begins_again(sized: bool) -> None:
+    body = SizedBody(io.BytesIO(DATA), len(DATA)) if sized else Body(io.BytesIO(DATA))
+    assert not body.used
+    body.rewind()
+    next(iter(body))
+    assert (body.sent, body.complete, body.used) == (PIECE, False, True)
+    body.rewind()
+    assert sent(body) == DATA
+    assert body.hexdigest() == hashlib.sha512(DATA).hexdigest()
 
 
-def test_a_file_that_is_too_short_is_an_error() -> None:
-    reader = HashingReader(io.BytesIO(b"abc"), 6)
-    reader.rewind()
-    reader.read(3)
+def test_no_more_than_the_size_is_sent() -> None:
+    body = SizedBody(io.BytesIO(b"abcdef"), 4)
+    body.rewind()
+    assert sent(body) == b"abcd"
+    assert body.complete
+
+
+def test_data_that_is_too_short_is_an_error() -> None:
+    body = SizedBody(io.BytesIO(b"abc"), 6)
+    body.rewind()
     with pytest.raises(EOFError, match="3 bytes before its size of 6"):
-        reader.read(1)
+        sent(body)
+    assert not body.complete
 
 
 def test_what_nobody_wants_to_compare_is_not_hashed() -> None:
-    reader = HashingReader(io.BytesIO(b"abcdef"), 6, hashing=False)
-    reader.rewind()
-    assert reader.read() == b"abcdef"
-    assert reader.complete
-    assert reader.hexdigest() is None
+    body = Body(io.BytesIO(b"abcdef"), hashing=False)
+    body.rewind()
+    assert sent(body) == b"abcdef"
+    assert body.complete
+    assert body.hexdigest() is None
 
 
-def test_a_body_is_sent_in_large_pieces() -> None:
-    data = bytes(2 * PIECE + 1)
-    reader = HashingReader(io.BytesIO(data), len(data))
-    reader.rewind()
-    body = Body(reader)
-    assert len(body) == len(data)
-    assert not hasattr(body, "read")
-    assert [len(piece) for piece in body] == [PIECE, PIECE, 1]
-    assert reader.hexdigest() == hashlib.sha512(data).hexdigest()
+def test_an_http_client_sees_its_length_only_where_it_is_known() -> None:
+    sized, other = SizedBody(io.BytesIO(DATA), len(DATA)), Body(io.BytesIO(DATA))
+    assert len(sized) == len(DATA)
+    assert not hasattr(other, "__len__")
+    for body in (sized, other):
+        assert not hasattr(body, "read")
+        body.rewind()
+        lengths = [len(piece) for piece in body]
+        assert lengths == [PIECE] * (2 * READ // PIECE) + [7]

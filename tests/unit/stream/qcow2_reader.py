@@ -32,10 +32,16 @@ OFFSET_MASK = 0x00FF_FFFF_FFFF_FE00
 
 
 class Qcow2:
-    """:param image: the file, or only its tables if ``size`` says how long it is."""
+    """:param image: the file, or only its tables if ``size`` says how long it is.
 
-    def __init__(self, image: bytes | bytearray, size: int | None = None) -> None:
+    :param gap: there may be clusters that nothing refers to directly before the L1 table.
+    """
+
+    def __init__(
+        self, image: bytes | bytearray, size: int | None = None, *, gap: bool = False
+    ) -> None:
         self.image = image
+        self._gap = gap
         self.file_size = len(image) if size is None else size
         self.header = {n: struct.unpack_from(f, image, at)[0] for n, f, at in FIELDS}
         self.cluster_size = 1 << self.header["cluster_bits"]
@@ -130,7 +136,12 @@ class Qcow2:
         used = len(self.references)
         assert found[:used] == self.references, "refcounts are not the references"
         assert not any(found[used:]), "refcounts beyond the end of the file"
-        assert 0 not in self.references, "a cluster that nothing refers to"
+        unused = [number for number, count in enumerate(self.references) if not count]
+        if self._gap and unused:
+            table = self.header["l1_table_offset"] // self.cluster_size
+            assert unused == list(range(unused[0], table)), "clusters that nothing refers to"
+        else:
+            assert not unused, "a cluster that nothing refers to"
 
     def cluster(self, number: int) -> bytes:
         """What a guest reads there."""

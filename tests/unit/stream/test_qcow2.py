@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from nova_snap.stream.clusters import Runs, allocated
 from nova_snap.stream.image_errors import LayoutUnsupported
-from nova_snap.stream.qcow2 import InOrder, Layout, Ramp, refcount_clusters
+from nova_snap.stream.qcow2 import Layout
+from nova_snap.stream.qcow2_format import Ramp, refcount_clusters
 from nova_snap.stream.source import Extent
 from tests.unit.stream.disks import (
     AROUND,
@@ -29,7 +30,7 @@ from tests.unit.stream.qcow2_reader import OFFSET_MASK, Qcow2
 
 def layout_of(size: int, found: list[Extent], cluster_size: int = CLUSTER) -> Layout:
     runs = allocated(found, size, cluster_size)
-    return Layout(size, InOrder(runs, cluster_size), cluster_size=cluster_size)
+    return Layout(size, runs, cluster_size=cluster_size)
 
 
 def tables_of(layout: Layout) -> bytes:
@@ -95,7 +96,7 @@ def test_a_table_is_made_only_where_there_is_data() -> None:
     assert layout.size == 7 * CLUSTER
 
 
-@given(st.integers(1, 1 << 40), st.sampled_from([CLUSTER, 2 * MIB]))
+@given(st.integers(1, 1 << 34), st.sampled_from([CLUSTER, 2 * MIB]))
 def test_refcounts_count_themselves_and_no_cluster_too_many(others: int, cluster_size: int) -> None:
     blocks, tables = refcount_clusters(others, cluster_size)
     per_block, per_table = cluster_size // 2, cluster_size // 8
@@ -116,7 +117,7 @@ def test_a_ramp_is_a_range(first: int, count: int) -> None:
 @pytest.mark.parametrize("size", [0, 512, 32 * KIB, 65535, 96 * KIB, 4 * MIB])
 def test_a_cluster_size_that_is_none(size: int) -> None:
     with pytest.raises(LayoutUnsupported, match=f"Cluster size {size} .* from 65536 to 2097152"):
-        Layout(MIB, InOrder(Runs(), size), cluster_size=size)
+        Layout(MIB, Runs(), cluster_size=size)
 
 
 def test_the_largest_disk_and_one_byte_more() -> None:

@@ -55,13 +55,13 @@ class Extract:
 class Content:
     """The bytes of the image, which may be read more than once while it is open.
 
-    :ivar size: how many there are.
+    :ivar size: how many there are; ``None`` where only the end of the data tells.
     :ivar quiesced: the guest's file systems were frozen at the point in time.
     :ivar temp_bytes: tells how many bytes of temporary files there are, or were, on the host.
     """
 
     data: ImageData
-    size: int
+    size: int | None
     quiesced: bool = False
     temp_bytes: Callable[[], int] = lambda: 0
 

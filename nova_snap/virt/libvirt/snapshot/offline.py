@@ -49,7 +49,7 @@ class Offline:
             client = stack.enter_context(nbd.Client(export.socket, export.name, timeout=timeout))
             request.monitor.on_cancel(client.close)
             image = stack.enter_context(open_image(self._conf, request, client))
-            yield Content(image, image.size, temp_bytes=lambda: image.counts.spool_disk)
+            yield Content(image, image.size)
 
     def _extract(self, request: Request) -> Extract:
         target = request.workdir.new_file("image")

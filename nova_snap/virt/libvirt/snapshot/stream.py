@@ -73,7 +73,7 @@ class Stream:
                 image,
                 image.size,
                 quiesced=quiesced,
-                temp_bytes=lambda: guard.measure() + image.counts.spool_disk,
+                temp_bytes=guard.measure,
             )
 
     def _own_directories(self) -> list[str]:
@@ -128,7 +128,6 @@ def open_image(
         image_format=request.image_format,
         compression=settings.snapshot_compression,
         spool_memory=settings.snapshot_spool_memory * units.Mi,
-        spool_directory=request.workdir.path,
     )
     control = Control(
         progress=request.monitor.progress,
