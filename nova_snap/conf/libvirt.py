@@ -117,11 +117,13 @@ methods mirror and managed_save know zlib only: auto is none to them, and zstd i
     ),
     cfg.IntOpt(
         "snapshot_spool_memory",
-        default=256,
+        default=64,
         min=1,
         help="""
-MiB of compressed data that a snapshot keeps in memory before it goes on in a temporary file. Raise
-it on hosts with memory to spare, so that compressed snapshots write nothing.
+MiB of compressed data that a snapshot keeps in memory at its end. A compressed image is sent while
+it is made, with its tables where a sample says that most of the data will have been sent; what is
+left waits here until the tables are out, and what does not fit is stored as it is. Raise it where
+compressed images of very large disks come out larger than they could be.
 """,
     ),
     cfg.IntOpt(

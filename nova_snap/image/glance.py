@@ -8,7 +8,6 @@ from typing import Any, BinaryIO, TypeVar
 
 import glanceclient
 import glanceclient.exc
-import requests
 import tenacity
 from oslo_config import cfg
 from oslo_log import log
@@ -16,7 +15,7 @@ from oslo_utils import uuidutils
 
 from nova_snap import exception
 from nova_snap.context import RequestContext
-from nova_snap.image import download
+from nova_snap.image import download, http
 from nova_snap.image.client import Connector
 from nova_snap.image.connection import Breaker
 from nova_snap.image.upload import Body, ImageData, SizedBody
@@ -72,13 +71,13 @@ class API:
             except glanceclient.exc.HTTPConflict:
                 if first:
                     raise
-                return dict(client.images.get(image_id))
+                return http.record(client, image_id)
 
         return self._call(context, once, image_id)
 
     def get(self, context: RequestContext, image_id: str) -> Mapping[str, Any]:
         """The record, flat as the image service has it."""
-        return self._call(context, lambda client: dict(client.images.get(image_id)), image_id)
+        return self._call(context, lambda client: http.record(client, image_id), image_id)
 
     def get_all(
         self,
@@ -164,7 +163,7 @@ class API:
         """
         values = _flat(metadata)
         record = self._call(
-            context, lambda client: dict(client.images.update(image_id, **values)), image_id
+            context, lambda client: http.set_properties(client, image_id, values), image_id
         )
         if data is None:
             return record
@@ -187,13 +186,13 @@ class API:
             return
         body.rewind()
         try:
-            _put(client, f"/v2/images/{image_id}/file", body, breaker)
+            http.put(client, f"/v2/images/{image_id}/file", body, breaker)
         except glanceclient.exc.HTTPBadRequest as error:
             raise exception.ImageRejected(image_id=image_id, reason=_reason(error)) from error
 
     def _has_arrived(self, client: Any, image_id: str, body: Body) -> bool:
         """Whether the try before did all of its work and only its answer was lost."""
-        status = client.images.get(image_id)["status"]
+        status = http.record(client, image_id)["status"]
         if status == "active" and body.complete:
             return True
         if status == "saving":
@@ -280,39 +279,6 @@ class API:
                     raise
                 LOG.info("The image service refused the service's token: a new one is asked for")
             return function(connection.client)
-
-
-def _put(client: Any, path: str, body: Body, breaker: Breaker) -> None:
-    """Send data with its exact length.
-
-    ``client.images.upload`` sends the length in a header of its own and the data chunked, in
-    pieces of 64 KiB: the image service's server takes that more slowly, and a proxy on the way
-    does not know when it has everything.
-    """
-    http = client.http_client
-    headers = {"Content-Type": "application/octet-stream"}
-    if http.global_request_id:
-        headers["X-OpenStack-Request-ID"] = http.global_request_id
-    try:
-        with _breakable(http.session, breaker) as session:
-            response = session.put(
-                f"{http.endpoint}{path}", data=body, headers=headers, timeout=http.timeout
-            )
-    except requests.RequestException as error:
-        raise glanceclient.exc.CommunicationError(message=str(error)) from error
-    if not response.ok:
-        raise glanceclient.exc.from_response(response, response.content)
-
-
-def _breakable(like: requests.Session, breaker: Breaker) -> requests.Session:
-    """A session with the settings of another, whose connections ``breaker`` breaks."""
-    made = requests.Session()
-    made.headers.update(like.headers)
-    made.auth = like.auth
-    made.verify, made.cert = like.verify, like.cert
-    for scheme in ("http://", "https://"):
-        made.mount(scheme, breaker.adapter())
-    return made
 
 
 def _flat(image_meta: Mapping[str, Any]) -> dict[str, Any]:
