@@ -8,10 +8,12 @@ import subprocess
 import threading
 import uuid
 
+import libvirt
 import pytest
 
 from nova_snap import exception
 from nova_snap.compute import power_state
+from nova_snap.virt.libvirt import domain_builder, nova_metadata
 from nova_snap.virt.libvirt.qemu_img import QemuImg
 from tests.fixtures import disk_image
 from tests.fixtures.commands import run
@@ -197,6 +199,35 @@ def test_properties_of_the_image(world, tmp_path, properties):
     assert made.state() == power_state.RUNNING
     (disk,) = world.driver.describe_domain(made.instance.name).disks
     assert disk.bus == properties.get("hw_disk_bus", "virtio")
+
+
+@pytest.mark.parametrize("network", ["none", "user", "default"])
+@pytest.mark.parametrize(
+    ("bus", "firmware"),
+    [*((bus, "bios") for bus in domain_builder.DISK_BUSES), ("virtio", "uefi"), ("sata", "uefi")],
+)
+def test_schema_of_libvirt(libvirt_lab, network, bus, firmware):
+    """Also of what needs more to start than this host may have."""
+    spec = domain_builder.DomainSpec(
+        uuid=str(uuid.uuid4()),
+        name="schema",
+        virt_type="qemu",
+        architecture="x86_64",
+        cpu_mode="maximum",
+        vcpus=2,
+        memory_mb=64,
+        disk="/nowhere/disk",
+        cache="none",
+        console_log="/nowhere/console.log",
+        network=network,
+        image_properties={
+            "hw_disk_bus": bus, "hw_firmware_type": firmware, "hw_qemu_guest_agent": "yes",
+        },
+        nova=nova_metadata.NovaMetadata(display_name="schema", image_ref="image"),
+    )  # fmt: skip
+    libvirt_lab.connect().defineXMLFlags(
+        domain_builder.build(spec), libvirt.VIR_DOMAIN_DEFINE_VALIDATE
+    )
 
 
 def test_somebody_elses_domain_of_the_same_name_survives(libvirt_lab, world, small):

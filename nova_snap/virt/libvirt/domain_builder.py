@@ -86,6 +86,9 @@ def check_properties(image_id: str, properties: Mapping[str, Any], architecture:
     machine = properties.get("hw_machine_type")
     if machine and not _MACHINE.fullmatch(machine):
         raise _unacceptable(image_id, f"hw_machine_type {machine!r} is no name of a machine type")
+    uefi = properties.get("hw_firmware_type") == "uefi"
+    if uefi and not machine and properties.get("hw_disk_bus") == "ide":
+        raise _unacceptable(image_id, "hw_disk_bus = ide does not go with hw_firmware_type = uefi")
     wanted = properties.get("hw_architecture") or properties.get("architecture")
     if wanted and _ARCHITECTURES.get(wanted, wanted) != architecture:
         raise _unacceptable(image_id, f"it is for {wanted}, and the host runs {architecture}")

@@ -159,6 +159,7 @@ def test_names_may_hold_what_xml_cannot():
         ({"os_secure_boot": "required"}, "os_secure_boot = required, which is not offered"),
         ({"hw_tpm_version": "2.0"}, "hw_tpm_version"),
         ({"hw_mem_encryption": "True"}, "hw_mem_encryption"),
+        ({"hw_disk_bus": "ide", "hw_firmware_type": "uefi"}, "does not go with"),
         ({"hw_architecture": "aarch64"}, "it is for aarch64, and the host runs x86_64"),
         ({"architecture": "ppc64le"}, "ppc64le"),
     ],
