@@ -27,6 +27,16 @@ instance-%08x, so that both can make guests on one host. Instances that exist ke
 How many new instances this host makes at the same time; the others wait in task_state scheduling.
 """,
     ),
+    cfg.FloatOpt(
+        "ram_allocation_ratio",
+        default=1.5,
+        min=0.0,
+        help="""
+How much memory a host may give to instances, as a multiple of what it has. A host without room for
+a new instance is not chosen for it. It is read by the API. Guests of which this service does not
+know do not count.
+""",
+    ),
     cfg.IntOpt(
         "instance_build_timeout",
         default=3600,

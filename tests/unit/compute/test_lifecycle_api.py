@@ -17,7 +17,7 @@ from nova_snap.objects.flavor import Flavor
 from nova_snap.objects.instance import Instance, InstanceFilters, InstanceList
 from nova_snap.objects.instance_action import InstanceAction
 from nova_snap.objects.instance_fault import InstanceFault
-from nova_snap.objects.service import COMPUTE, Service
+from nova_snap.objects.service import COMPUTE, ComputeNode, Service
 from tests.fixtures.images import MemoryImages
 from tests.fixtures.service import HOST, make_context, make_instance
 
@@ -250,6 +250,20 @@ class TestHosts:
         assert (lost.vm_state, lost.task_state, lost.host) == (vm_states.ERROR, None, None)
         fault = InstanceFault.latest_by_instance_uuids(context, [lost.uuid])[lost.uuid]
         assert fault.message == ("No valid host was found. Host 'elsewhere' is not up and enabled.")
+
+    def test_a_host_gives_away_no_more_than_it_may(
+        self, life: LifecycleAPI, context: RequestContext, conf: cfg.ConfigOpts, image_id: str
+    ) -> None:
+        conf.set_override("ram_allocation_ratio", 2.0)
+        service = Service.get_by_host(context, HOST)
+        ComputeNode.record(context, service, {"memory_mb": 768})
+        made, _ = life.create(context, request_for(image_id, min_count=3, max_count=3))
+        assert [each.host for each in made] == [HOST] * 3
+        (lost,), _ = life.create(context, request_for(image_id))
+        assert (lost.vm_state, lost.host) == (vm_states.ERROR, None)
+        Service.register(context, "compute-2", COMPUTE, "topic")
+        (elsewhere,), _ = life.create(context, request_for(image_id))
+        assert elsewhere.host == "compute-2"
 
     def test_nothing_is_left_if_no_host_can_be_asked(
         self, life: LifecycleAPI, context: RequestContext, casts: Casts, image_id: str
