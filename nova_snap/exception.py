@@ -27,7 +27,7 @@ A class carries its data as attributes and formats its own message; none knows H
     |   +-- ImageServiceUnavailable, ImageRejected, ImageTooLarge, ImageConflict, ImageCorrupt
     +-- IdentityError
     |   +-- IdentityServiceUnavailable, IdentityMisconfigured, NoCredentials, EndpointNotFound
-    +-- MessagingUnavailable, NoValidHost, LifecycleInterrupted, LifecycleTimeout
+    +-- MessagingUnavailable, RequestLost, NoValidHost, LifecycleInterrupted, LifecycleTimeout
     +-- HypervisorError
     |   +-- HypervisorUnavailable, LibvirtOperationFailed, WaitTimeout,
     |   |   AgentError, AgentUnresponsive, QuiesceUnsupported, QemuImgFailed, QemuNbdFailed,
