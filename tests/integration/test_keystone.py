@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real Keystone says who asks, the API and a real Glance believe it, and so do the snapshots."""
 
+import io
+import random
+import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,18 +16,21 @@ from oslo_config import cfg
 from oslo_db import options as db_options
 
 from nova_snap import conf as nova_conf
-from nova_snap.context import get_admin_context
+from nova_snap.context import RequestContext, get_admin_context
 from nova_snap.db.session import Database
+from nova_snap.image import glance as image_glance
 from nova_snap.objects.instance import Instance
 from nova_snap.objects.instance_action import InstanceAction
 from nova_snap.virt.fake import snapshot_data
-from tests.fixtures.deployment import Deployment
+from tests.fixtures.deployment import BIN, Deployment
 from tests.fixtures.glance import Glance
 from tests.fixtures.keystone import Keystone
-from tests.fixtures.keystone_directory import Cast, Directory
+from tests.fixtures.keystone_directory import Cast, Directory, Person
 from tests.fixtures.service import make_instance
 
 SIZE = 300_000
+LIFE = 12
+DELAY = 5
 # Every Fernet token begins like this.
 TOKEN = "gAAAAA"
 
@@ -46,12 +52,14 @@ def options_for(directory: Directory, cast: Cast) -> Options:
 class Cloud:
     """A nova_snap of this module, and its database."""
 
-    def __init__(self, directory: Path, keystone: Keystone, glance: Glance, **extra: Any) -> None:
+    def __init__(
+        self, directory: Path, keystone: Keystone, glance: Glance, extra: Options | None = None
+    ) -> None:
         self.keystone, self.glance = keystone, glance
         self.directory = keystone.directory
         self.cast = self.directory.cast()
         options = options_for(self.directory, self.cast)
-        for group, values in extra.items():
+        for group, values in (extra or {}).items():
             options[group] = {**options.get(group, {}), **values}
         self.deployment = Deployment(directory, options)
         self.conf = cfg.ConfigOpts()
@@ -83,8 +91,9 @@ class Cloud:
 
     def image(self, image_id: str) -> tuple[dict[str, Any], bytes]:
         """The member's view of an image, and its data."""
-        client = self.glance.client_of(self.cast.member)
-        return dict(client.images.get(image_id)), b"".join(client.images.data(image_id))
+        record = self.glance.client_of(self.cast.member).images.get(image_id)
+        data = self.glance.client_of(self.cast.member).images.data(image_id)
+        return dict(record), b"".join(data)
 
     def image_ids(self) -> list[str]:
         client = self.glance.client_of(self.cast.member)
@@ -96,8 +105,11 @@ def cloud(
     tmp_path_factory: pytest.TempPathFactory, keystone: Keystone, keystone_glance: Glance
 ) -> Iterator[Cloud]:
     place = tmp_path_factory.mktemp("nova-snap")
-    everything = {"debug": True, "default_log_levels": "glanceclient=DEBUG,keystoneauth=DEBUG"}
-    with Cloud(place, keystone, keystone_glance, DEFAULT=everything) as made:
+    everything: dict[str, Any] = {
+        "debug": True,
+        "default_log_levels": "glanceclient=DEBUG,keystoneauth=DEBUG",
+    }
+    with Cloud(place, keystone, keystone_glance, {"DEFAULT": everything}) as made:
         yield made
 
 
@@ -106,7 +118,7 @@ def hasty(
     start_keystone: Callable[..., Keystone], start_glance: Callable[..., Glance]
 ) -> tuple[Keystone, Glance]:
     """A Keystone whose tokens live for a few seconds, and its Glance."""
-    keystone = start_keystone(token_seconds=6)
+    keystone = start_keystone(token_seconds=LIFE)
     return keystone, start_glance("keystone", keystone=keystone)
 
 
@@ -259,12 +271,12 @@ class TestSnapshots:
 
 
 class TestTime:
-    """Tokens here live for 6 s, and a snapshot takes 9."""
+    """Tokens here live for LIFE seconds, and a snapshot takes three times DELAY."""
 
     def test_a_token_that_expires_does_not_lose_the_snapshot(
         self, tmp_path: Path, hasty: tuple[Keystone, Glance]
     ) -> None:
-        with Cloud(tmp_path, *hasty, fake={"snapshot_delay": 3}) as cloud:
+        with Cloud(tmp_path, *hasty, {"fake": {"snapshot_delay": DELAY}}) as cloud:
             instance = cloud.instance()
             token = cloud.directory.token(cloud.cast.member)
             client = cloud.deployment.client_with(token)
@@ -282,10 +294,10 @@ class TestTime:
         self, tmp_path: Path, hasty: tuple[Keystone, Glance]
     ) -> None:
         options = {
-            "fake": {"snapshot_delay": 3},
+            "fake": {"snapshot_delay": DELAY},
             "service_user": {"send_service_user_token": False},
         }
-        with Cloud(tmp_path, *hasty, **options) as cloud:
+        with Cloud(tmp_path, *hasty, options) as cloud:
             instance = cloud.instance()
             client = cloud.deployment.client_with(cloud.directory.token(cloud.cast.member))
             image_id = client.create_image(instance.uuid, "lost")
@@ -294,6 +306,112 @@ class TestTime:
             assert "the token has expired" in (action.message or "")
             # The service itself deletes what the user's token does not delete any more.
             assert image_id not in cloud.image_ids()
+
+
+class Slow:
+    """Data of which the second half comes when a token has expired."""
+
+    def __init__(self, data: bytes, directory: Directory, token: str) -> None:
+        self._data = io.BytesIO(data)
+        self._half = len(data) // 2
+        self._directory, self._token = directory, token
+
+    def read(self, size: int = -1, /) -> bytes:
+        if self._data.tell() < self._half:
+            return self._data.read(min(size, self._half - self._data.tell()))
+        self._directory.wait_until_expired(self._token)
+        return self._data.read(size)
+
+    def seek(self, offset: int, /) -> int:
+        return self._data.seek(offset)
+
+
+def context_of(person: Person, token: str) -> RequestContext:
+    return RequestContext(
+        auth_token=token,
+        user_id=person.id,
+        project_id=person.project_id,
+        roles=["member", "reader"],
+        overwrite=False,
+    )
+
+
+class TestImageService:
+    """The image service's module alone."""
+
+    def test_a_token_may_expire_while_its_data_is_sent(
+        self, tmp_path: Path, hasty: tuple[Keystone, Glance]
+    ) -> None:
+        keystone, glance = hasty
+        cloud = Cloud(tmp_path, keystone, glance, {"glance": {"endpoint_override": glance.url}})
+        token = cloud.directory.token(cloud.cast.member)
+        context = context_of(cloud.cast.member, token)
+        api = image_glance.API(cloud.conf)
+        image_id = api.create(context, {"name": "slow", "visibility": "private"})["id"]
+        data = random.Random(2).randbytes(2_000_000)
+        kind = {"disk_format": "raw", "container_format": "bare"}
+        api.update(context, image_id, kind, Slow(data, cloud.directory, token), len(data))
+        record, found = cloud.image(image_id)
+        assert (record["status"], record["owner"]) == ("active", cloud.cast.member.project_id)
+        assert found == data
+
+    def test_a_service_token_that_ends_is_replaced_and_a_keystone_that_ends_is_told(
+        self,
+        tmp_path: Path,
+        start_keystone: Callable[..., Keystone],
+        start_glance: Callable[..., Glance],
+    ) -> None:
+        keystone = start_keystone(token_seconds=5)
+        glance = start_glance("keystone", keystone=keystone)
+        quick = {"endpoint_override": glance.url, "num_retries": 0}
+        cloud = Cloud(tmp_path, keystone, glance, {"glance": quick})
+        token = cloud.directory.token(cloud.cast.member)
+        context = context_of(cloud.cast.member, token)
+        api = image_glance.API(cloud.conf)
+        image_id = api.create(context, {"name": "x", "visibility": "private"})["id"]
+        cloud.directory.wait_until_expired(token)
+        # Tokens live long from now on: the service's does not end by its age any more.
+        keystone.token_seconds = 3600
+        keystone.restart()
+        assert api.get(context, image_id)["name"] == "x"
+        cloud.directory.end_tokens(cloud.cast.service)
+        assert api.get(context, image_id)["name"] == "x"
+
+        with cloud:
+            unused = cloud.directory.token(cloud.cast.member)
+            keystone.stop()
+            answer = cloud.deployment.client_with(unused).get("/servers")
+            code, _, message = fault(answer)
+            assert (code, answer.headers["Retry-After"]) == (503, "10")
+            assert "identity service" in message
+
+
+class TestConfiguration:
+    @pytest.mark.parametrize(
+        ("group", "change", "words"),
+        [
+            ("keystone_authtoken", {"auth_type": ""}, "[keystone_authtoken]"),
+            ("keystone_authtoken", {"auth_url": ""}, "auth_url"),
+            ("service_user", {"auth_type": "v9telepathy"}, "v9telepathy"),
+        ],
+    )
+    def test_what_lacks_ends_the_start(
+        self, tmp_path: Path, keystone: Keystone, group: str, change: dict[str, str], words: str
+    ) -> None:
+        options = options_for(keystone.directory, keystone.directory.cast())
+        options[group] = {
+            name: value for name, value in {**options[group], **change}.items() if value
+        }
+        deployment = Deployment(tmp_path, options)
+        done = subprocess.run(
+            [BIN / "nova-snap-all", "--config-file", deployment.config],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 1
+        assert words in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
 
 
 def wait_until_done(cloud: Cloud, instance: Instance) -> None:
