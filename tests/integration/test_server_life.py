@@ -73,6 +73,10 @@ class Client:
         wait_until(is_that, f"{vm_state}", timeout)
         return self.now(instance)
 
+    def is_gone(self, instance: Instance) -> bool:
+        rows = self.snapshots.get_all(self.context, InstanceFilters())
+        return instance.uuid not in [row.uuid for row in rows]
+
     def reasons(self, instance: Instance) -> list[str | None]:
         actions = InstanceAction.get_by_instance_uuid(self.context, instance.uuid)
         return [action.message for action in actions]
@@ -88,6 +92,7 @@ class Client:
 
 @pytest.fixture
 def compute(
+    request: pytest.FixtureRequest,
     conf: cfg.ConfigOpts,
     tmp_path: Path,
     detached_libvirt_lab: LibvirtLab,
@@ -95,7 +100,10 @@ def compute(
     rabbitmq: RabbitMQ,
     mariadb: MariaDB,
 ) -> Iterator[Deployment]:
-    """A compute host as a process of its own; ``conf`` says where it is to be found."""
+    """A compute host as a process of its own; ``conf`` says where it is to be found.
+
+    A parameter has further options of the group libvirt.
+    """
     host = f"compute-{uuid.uuid4().hex[:8]}"
     database_url = mariadb.create_database(f"nova_snap_{uuid.uuid4().hex[:12]}")
     options: dict[str, dict[str, Any]] = {
@@ -111,6 +119,7 @@ def compute(
             "connection_uri": detached_libvirt_lab.uri,
             "virt_type": "qemu",
             "snapshot_socket_directory": detached_libvirt_lab.root,
+            **getattr(request, "param", {}),
         },
         "glance": {"api_servers": trusted_glance.url},
         "database": {"connection": database_url.replace("%", "%%")},
@@ -211,18 +220,29 @@ def test_a_life(
     for each in (server, second):
         client.life.delete(client.context, client.now(each))
     left = [server.uuid, second.uuid]
-    wait_until(
-        lambda: (
-            not [
-                row
-                for row in client.snapshots.get_all(client.context, InstanceFilters())
-                if row.uuid in left
-            ]
-        ),
-        "the end of both",
-    )
+    wait_until(lambda: client.is_gone(server) and client.is_gone(second), "the end of both")
     assert qemu_pid(lab, server) is None
     assert not [path for uuid in left for path in (lab.root / "made").glob(f"{uuid}*")]
+
+
+@pytest.mark.parametrize("compute", [{"snapshot_bandwidth": 1}], indirect=True)
+def test_a_delete_in_the_middle_of_a_snapshot(
+    client: Client,
+    image_id: str,
+    detached_libvirt_lab: LibvirtLab,
+    trusted_glance: Glance,
+) -> None:
+    server = client.becomes(client.create(image_id), "active")
+    snapshot = client.snapshots.snapshot(client.context, server, "snap")["id"]
+    wait_until(lambda: client.now(server).task_state == "image_uploading", "the upload")
+    begin = time.monotonic()
+    client.life.delete(client.context, client.now(server))
+    wait_until(lambda: client.is_gone(server), "the end")
+    assert time.monotonic() - begin < 30
+    assert qemu_pid(detached_libvirt_lab, server) is None
+    assert not (detached_libvirt_lab.root / "made" / server.uuid).exists()
+    images = trusted_glance.client(user_id="kim", project_id="shop").images
+    wait_until(lambda: snapshot not in [image["id"] for image in images.list()], "its end")
 
 
 def test_a_host_that_dies_and_comes_back(
