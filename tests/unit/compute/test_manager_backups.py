@@ -82,6 +82,22 @@ class TestBackup:
             ),
         ]
 
+    def test_a_cast_of_another_service_is_obeyed(
+        self, manager: ComputeManager, context: RequestContext, images: MemoryImages
+    ) -> None:
+        """Nothing was claimed for it."""
+        instance = make_instance(context)
+        older = self.backups(context, images, instance, 1)
+        (image_id,) = self.backups(context, images, instance, 1)
+        images.records[image_id].update(status="queued", created_at="2026-01-02T00:00:00Z")
+        named = {"nova_object.name": "Instance", "nova_object.data": {"uuid": instance.uuid}}
+        manager.backup_instance(context, named, image_id, "daily", 1)
+        wait_until(lambda: bool(InstanceAction.get_by_instance_uuid(context, instance.uuid)))
+        action = self.finished(context, instance)
+        assert (action.action, action.message) == ("createBackup", None)
+        assert older[0] not in images.records
+        assert images.records[image_id]["status"] == "active"
+
     def test_rotation_0_leaves_none(
         self, manager: ComputeManager, context: RequestContext, images: MemoryImages
     ) -> None:
