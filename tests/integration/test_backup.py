@@ -2,6 +2,7 @@
 """Backups with rotation: a real Glance, and a guest of its own for the whole way."""
 
 import io
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -103,6 +104,8 @@ class TestGuest:
                 "snapshot_socket_directory": detached_libvirt_lab.root,
             },
             "glance": {"api_servers": trusted_glance.url},
+            # Into the log of the process.
+            "oslo_messaging_notifications": {"driver": "log"},
         }
         with Deployment(tmp_path, options, ["nova-snap-all"]) as made:
             made.manage("db", "sync")
@@ -132,6 +135,8 @@ class TestGuest:
         actions = client.get(f"/servers/{guest.uuid}/os-instance-actions").json()["instanceActions"]
         assert [each["action"] for each in actions] == ["createBackup"] * 5
         assert [each["message"] for each in actions] == [None] * 5
+        told = re.findall(r'"event_type": "(instance\.snapshot\.\w+)"', deployment.log())
+        assert told == ["instance.snapshot.start", "instance.snapshot.end"] * 5
 
 
 def backup(client: Client, server: str, backup_type: str, rotation: int) -> str | None:
