@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """createBackup, as far as the host's queue."""
 
+import pathlib
 from typing import Any
 
 import pytest
 
 from nova_snap import exception
+from nova_snap.api.policies import create_backup as rules
 from nova_snap.objects.instance_action import InstanceAction
 from tests.functional.api import service as svc
 from tests.functional.api.service import Service
@@ -119,3 +121,15 @@ def test_an_administrators_backup_is_shared_with_the_owner(service: Service) -> 
     assert service.create_backup(svc.FOREIGN, token=svc.ADMIN_TOKEN).status_int == 202
     (image_id,) = service.images.records
     assert service.images.members == {image_id: [svc.OTHER_PROJECT]}
+
+
+def test_it_asks_its_rule(service: Service, tmp_path: pathlib.Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(f'"{rules.CREATE_BACKUP}": "!"\n')
+    service.conf.set_override("policy_file", str(policy), "oslo_policy")
+    service.rebuild()
+    response = service.create_backup(svc.ACTIVE)
+    assert response.status_int == 403
+    assert rules.CREATE_BACKUP in response.json["forbidden"]["message"]
+    assert service.images.records == {}
+    assert service.create_image(svc.ACTIVE).status_int == 202

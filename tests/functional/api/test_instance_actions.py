@@ -237,6 +237,39 @@ class TestShow:
         assert service.get(path(request_id=request_id)).status_int == 404
 
 
+class TestPolicies:
+    def write(self, service: Service, directory: pathlib.Path, text: str) -> None:
+        policy = directory / "policy.yaml"
+        policy.write_text(text)
+        service.conf.set_override("policy_file", str(policy), "oslo_policy")
+        service.rebuild()
+
+    @pytest.mark.parametrize("rule", [rules.LIST, rules.SHOW])
+    @pytest.mark.parametrize("version", ["2.1", "2.96"])
+    def test_each_route_asks_its_rule(
+        self, service: Service, tmp_path: pathlib.Path, rule: str, version: str
+    ) -> None:
+        request_id = act(service, 1)
+        self.write(service, tmp_path, f'"{rule}": "!"\n')
+        routes = {rules.LIST: path(), rules.SHOW: path(request_id=request_id)}
+        for other, route in routes.items():
+            response = service.get(route, version=version)
+            assert response.status_int == (403 if other == rule else 200)
+            if other == rule:
+                assert rule in response.json["forbidden"]["message"]
+
+    def test_the_rule_of_events_is_of_the_servers_project(
+        self, service: Service, tmp_path: pathlib.Path
+    ) -> None:
+        request_id = act(service, 1, error=WHY)
+        self.write(service, tmp_path, f'"{rules.EVENTS}": "project_id:%(project_id)s"\n')
+        own = service.get(path(request_id=request_id)).json["instanceAction"]
+        assert "RuntimeError" in own["events"][0]["traceback"]
+        admin = f"admin:{svc.OTHER_PROJECT}"
+        other = service.get(path(request_id=request_id), token=admin).json["instanceAction"]
+        assert "events" not in other
+
+
 @pytest.mark.parametrize("request_id", [None, "req-00000000-0000-0000-0000-000000000001"])
 class TestWhose:
     def get(self, service: Service, uuid: str, request_id: str | None, **how: Any) -> int:
