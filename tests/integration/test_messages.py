@@ -114,6 +114,33 @@ def test_a_cast_becomes_an_image(
     assert action.user_id == context.user_id
 
 
+def test_a_cast_becomes_a_backup_and_the_older_one_goes(
+    conf: cfg.ConfigOpts,
+    compute_host: str,
+    transport: oslo_messaging.Transport,
+    context: RequestContext,
+    images: image_glance.API,
+    trusted_glance: Glance,
+) -> None:
+    instance = make_instance(context, host=compute_host)
+    properties = {"image_type": "backup", "backup_type": "daily", "instance_uuid": instance.uuid}
+    made = []
+    for _ in range(2):
+        image_id = images.create(context, {"name": "b", "properties": properties})["id"]
+        made.append(image_id)
+        instance.task_state = task_states.IMAGE_BACKUP
+        instance.snapshot_image_id = image_id
+        instance.save(expected_task_state=[None])
+        rpcapi.ComputeAPI(conf, transport).backup_instance(context, instance, image_id, "daily", 1)
+        wait_until(lambda: is_free(context, instance))
+        instance.refresh()
+    older, newer = made
+    wait_until(lambda: [each["id"] for each in images.get_all(context, properties)] == [newer])
+    assert data(trusted_glance, newer) == snapshot_data(instance.uuid, SIZE)
+    with pytest.raises(exception.ImageNotFound):
+        images.get(context, older)
+
+
 def test_a_host_that_never_listened_is_told_at_once(
     conf: cfg.ConfigOpts,
     host: str,
