@@ -14,6 +14,7 @@ from oslo_middleware import cors, http_proxy_to_wsgi, request_id, sizelimit
 from oslo_middleware import healthcheck as oslo_healthcheck
 
 from nova_snap.api import (
+    aggregates,
     auth,
     availability_zone,
     create_backup,
@@ -27,6 +28,7 @@ from nova_snap.api import (
     images,
     instance_actions,
     limits,
+    quota_sets,
     server_actions,
     server_metadata,
     servers,
@@ -80,6 +82,8 @@ def build_app(
             "hypervisors": hypervisors.Controller(conf, enforcer),
             "availability_zone": availability_zone.Controller(conf, enforcer),
             "limits": limits.Controller(conf, enforcer),
+            "quota_sets": quota_sets.Controller(conf, enforcer),
+            "aggregates": aggregates.Controller(enforcer),
             "extensions": extensions.Controller(enforcer),
         }
     )

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from nova_snap.api.microversion import Microversion
 from nova_snap.api.schemas import (
+    aggregates,
     availability_zone,
     create_backup,
     extensions,
@@ -19,6 +20,7 @@ from nova_snap.api.schemas import (
     images,
     instance_actions,
     limits,
+    quota_sets,
     server_actions,
     server_create,
     server_responses,
@@ -201,6 +203,14 @@ _OTHERS: Final = {
         "List availability zones with their hosts", availability_zone.DETAIL
     ),
     ("limits", "index"): _ok("Show the limits of a project", limits.show, query=limits.query),
+    ("quota_sets", "show"): _ok("Show a project's quotas", quota_sets.show, query=quota_sets.query),
+    ("quota_sets", "defaults"): _ok(
+        "Show the default quotas", quota_sets.show, query=quota_sets.query
+    ),
+    ("quota_sets", "detail"): _ok(
+        "Show a project's quotas and what it has", quota_sets.detail, query=quota_sets.query
+    ),
+    ("aggregates", "index"): _ok("List host aggregates: there are none", aggregates.INDEX),
     ("extensions", "index"): _ok("List extensions", extensions.INDEX),
     ("extensions", "show"): _ok("Show an extension", extensions.SHOW),
 }

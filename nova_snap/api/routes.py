@@ -86,6 +86,10 @@ ROUTES: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "DELETE": ("image_metadata", "delete"),
     },
     "/v2.1/limits": {"GET": ("limits", "index")},
+    "/v2.1/os-quota-sets/{project_id}": {"GET": ("quota_sets", "show")},
+    "/v2.1/os-quota-sets/{project_id}/defaults": {"GET": ("quota_sets", "defaults")},
+    "/v2.1/os-quota-sets/{project_id}/detail": {"GET": ("quota_sets", "detail")},
+    "/v2.1/os-aggregates": {"GET": ("aggregates", "index")},
     "/v2.1/extensions": {"GET": ("extensions", "index")},
     "/v2.1/extensions/{alias}": {"GET": ("extensions", "show")},
 }

@@ -8,6 +8,7 @@ from oslo_policy import policy
 
 from nova_snap import exception
 from nova_snap.api.policies import (
+    aggregates,
     availability_zone,
     base,
     create_backup,
@@ -17,6 +18,7 @@ from nova_snap.api.policies import (
     hypervisors,
     instance_actions,
     limits,
+    quota_sets,
     server_actions,
     server_metadata,
     servers,
@@ -38,6 +40,8 @@ _MODULES = (
     availability_zone,
     limits,
     extensions,
+    aggregates,
+    quota_sets,
 )
 
 

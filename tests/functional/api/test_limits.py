@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Limits and extensions."""
+"""Limits, quotas, aggregates and extensions."""
 
 import jsonschema
 import pytest
 
 from nova_snap.api.microversion import Microversion
-from nova_snap.api.schemas import extensions, limits
+from nova_snap.api.schemas import aggregates, extensions, limits, quota_sets
 from nova_snap.api.validation import FORMATS
 from tests.functional.api import service as svc
 from tests.functional.api.service import Service
@@ -47,6 +47,40 @@ def test_only_an_administrator_sees_another_projects(service: Service) -> None:
 def test_unknown_parameters(service: Service) -> None:
     assert service.get("/v2.1/limits?x=1", version="2.74").status_int == 200
     assert service.get("/v2.1/limits?x=1", version="2.75").status_int == 400
+
+
+@pytest.mark.parametrize("minor", [1, 35, 36, 56, 57, 96], ids=lambda minor: f"2.{minor}")
+def test_quotas_have_what_their_version_has(service: Service, minor: int) -> None:
+    version = Microversion(2, minor)
+    path = f"/v2.1/os-quota-sets/{svc.PROJECT}"
+    shown = service.get(path, version=str(version)).json
+    check(shown, quota_sets.show(version))
+    assert service.get(f"{path}/defaults", version=str(version)).json == shown
+    check(service.get(f"{path}/detail", version=str(version)).json, quota_sets.detail(version))
+    assert ("floating_ips" in shown["quota_set"]) == (minor < 36)
+    assert ("injected_files" in shown["quota_set"]) == (minor < 57)
+
+
+def test_quotas_say_what_may_be_and_what_is(service: Service) -> None:
+    service.conf.set_override("cores", 9, "quota")
+    path = f"/v2.1/os-quota-sets/{svc.PROJECT}"
+    shown = service.get(path).json["quota_set"]
+    assert (shown["id"], shown["cores"], shown["key_pairs"]) == (svc.PROJECT, 9, 0)
+    detail = service.get(f"{path}/detail").json["quota_set"]
+    assert detail["cores"] == {"limit": 9, "in_use": 6, "reserved": 0}
+
+
+def test_quotas_of_another_project_are_the_administrators(service: Service) -> None:
+    for more, status in (("", 403), ("/detail", 403), ("/defaults", 200)):
+        path = f"/v2.1/os-quota-sets/{svc.OTHER_PROJECT}{more}"
+        assert service.get(path).status_int == status
+        assert service.get(path, token=svc.ADMIN_TOKEN).status_int == 200
+
+
+def test_there_are_no_aggregates(service: Service) -> None:
+    assert service.get("/v2.1/os-aggregates").status_int == 403
+    body = service.get("/v2.1/os-aggregates", token=svc.ADMIN_TOKEN).json
+    check(body, aggregates.INDEX)
 
 
 def test_extensions(service: Service) -> None:

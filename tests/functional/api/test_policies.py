@@ -50,11 +50,14 @@ READS = {
     flavors.EXTRA_SPECS_SHOW,
     "os_compute_api:os-instance-actions:list",
     "os_compute_api:os-instance-actions:show",
+    "os_compute_api:os-quota-sets:show",
+    "os_compute_api:os-quota-sets:detail",
 }
 OPEN = {
     "os_compute_api:extensions",
     "os_compute_api:limits",
     "os_compute_api:os-availability-zone:list",
+    "os_compute_api:os-quota-sets:defaults",
 }
 PERSONS = {
     "nobody": (svc.PROJECT, []),

@@ -45,6 +45,8 @@ PUBLIC = (OK, OK, OK, OK, OK)
 ANYBODY = (401, OK, OK, OK, OK)
 OF_THE_PROJECT = (401, OK, OK, 404, OK)
 """Looking at a thing of a project: another project does not learn that it exists."""
+OWN_PROJECT = (401, OK, OK, 403, OK)
+"""Looking at a project, which whoever asks has named himself."""
 CHANGES = (401, 403, OK, 404, OK)
 MAKES = (401, 403, OK, OK, OK)
 ADMIN_ON_A_SERVER = (401, 403, 403, 404, OK)
@@ -79,6 +81,7 @@ SPEC = {**FLAVOR, "key": "hw:cpu"}
 NODE = {"hypervisor_id": "1"}
 IMAGE = {"image_id": svc.IMAGE}
 ITEM = {**IMAGE, "key": "color"}
+QUOTAS = {"project_id": svc.PROJECT}
 NEW_SERVER = {"server": {"name": "new", "imageRef": svc.IMAGE, "flavorRef": "1"}}
 NEW_FLAVOR = {"flavor": {"name": "m1.new", "ram": 1, "vcpus": 1, "disk": 1}}
 
@@ -161,6 +164,12 @@ ROWS = [
         body={"meta": {"color": "blue"}}),
     Row("DELETE /v2.1/images/{image_id}/metadata/{key}", ANYBODY, 204, path=ITEM),
     Row("GET /v2.1/limits", ANYBODY, 200, "limits"),
+    Row("GET /v2.1/os-quota-sets/{project_id}", OWN_PROJECT, 200, "os-quota-sets:show", QUOTAS),
+    Row("GET /v2.1/os-quota-sets/{project_id}/defaults", ANYBODY, 200, "os-quota-sets:defaults",
+        QUOTAS),
+    Row("GET /v2.1/os-quota-sets/{project_id}/detail", OWN_PROJECT, 200, "os-quota-sets:detail",
+        QUOTAS),
+    Row("GET /v2.1/os-aggregates", ADMIN, 200, "os-aggregates:index"),
     Row("GET /v2.1/extensions", ANYBODY, 200, "extensions"),
     Row("GET /v2.1/extensions/{alias}", ANYBODY, 200, "extensions", {"alias": "os-admin-actions"}),
     # -- actions, by their names -------------------------------------------------------------
