@@ -76,11 +76,11 @@ class LifecycleManager:
         self._housekeeping = Periodic(
             database,
             _HOUSEKEEPING_SECONDS,
-            (
-                self._terminator.clean_up,
-                self._recovery.give_up_overdue,
-                self._recovery.ask_again,
-            ),
+            {
+                "remove the guests of deleted instances": self._terminator.clean_up,
+                "give up builds that nobody has begun": self._recovery.give_up_overdue,
+                "make up for lost messages": self._recovery.ask_again,
+            },
         )
 
     def init_host(self) -> None:

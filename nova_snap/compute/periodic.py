@@ -2,7 +2,7 @@
 """What is looked after from time to time, whatever goes wrong meanwhile."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from oslo_db import exception as db_exception
@@ -19,23 +19,27 @@ _STOP_SECONDS: Final = 10.0
 Task = Callable[[RequestContext], None]
 
 
-def guarded(database: Database, task: Task) -> None:
-    """Run a task with a context of its own; what it raises is logged."""
+def guarded(database: Database, what: str, task: Task) -> None:
+    """Run a task with a context of its own; what it raises is logged.
+
+    :param what: it does, for the log.
+    """
     try:
         task(get_admin_context(database))
     except (exception.NovaSnapError, db_exception.DBError) as error:
-        LOG.warning("%s failed and is tried again later: %s", task, error)
+        LOG.warning("To %s failed, and is tried again later: %s", what, error)
     except Exception:
-        LOG.exception("%s failed", task)
+        LOG.exception("To %s failed", what)
 
 
 class Periodic:
     """Runs tasks by a thread of its own, for the first time at once.
 
     :param seconds: between two rounds.
+    :param tasks: by what they do, for the log.
     """
 
-    def __init__(self, database: Database, seconds: float, tasks: Sequence[Task]) -> None:
+    def __init__(self, database: Database, seconds: float, tasks: Mapping[str, Task]) -> None:
         self._database = database
         self._seconds = seconds
         self._tasks = tasks
@@ -54,9 +58,9 @@ class Periodic:
 
     def _run(self) -> None:
         while True:
-            for task in self._tasks:
+            for what, task in self._tasks.items():
                 if self._end.is_set():
                     return
-                guarded(self._database, task)
+                guarded(self._database, what, task)
             if self._end.wait(self._seconds):
                 return

@@ -111,7 +111,7 @@ class PowerSync:
         while True:
             if self._interval > 0 and time.monotonic() >= due:
                 due = time.monotonic() + self._interval
-                periodic.guarded(self._database, self.sync_all)
+                periodic.guarded(self._database, "compare all instances", self.sync_all)
             try:
                 wait = max(0.0, due - time.monotonic()) if self._interval > 0 else None
                 uuid = self._events.get(timeout=wait)
@@ -119,7 +119,7 @@ class PowerSync:
                 continue
             if uuid is None:
                 return
-            periodic.guarded(self._database, functools.partial(self.sync, uuid=uuid))
+            self._guarded_sync(uuid)
 
     # -- comparing -------------------------------------------------------------------------
 
@@ -127,8 +127,11 @@ class PowerSync:
         """Every instance of this host."""
         for instance in InstanceList.get_by_filters(context, InstanceFilters(host=self._host)):
             if instance.task_state is None:
-                one = functools.partial(self.sync, uuid=instance.uuid)
-                periodic.guarded(self._database, one)
+                self._guarded_sync(instance.uuid)
+
+    def _guarded_sync(self, uuid: str) -> None:
+        one = functools.partial(self.sync, uuid=uuid)
+        periodic.guarded(self._database, f"compare instance {uuid}", one)
 
     def sync(self, context: RequestContext, uuid: str) -> None:
         """One instance; nothing is done while something else is being done to it."""
