@@ -14,7 +14,7 @@ A class carries its data as attributes and formats its own message; none knows H
     |   +-- FlavorNotFound, FlavorExtraSpecNotFound, MetadataItemNotFound, ConsoleNotAvailable
     +-- Conflict
     |   +-- InstanceInvalidState, UnexpectedTaskState, InstanceNotReady, AlreadyAdopted
-    |   +-- FlavorExists, FlavorIdExists, InstanceBusy
+    |   +-- FlavorExists, FlavorIdExists, InstanceBusy, ServiceHasInstances
     +-- Invalid
     |   +-- InvalidTransition, InvalidImageProperty, InvalidFilter, InvalidInstancePrimitive,
     |   |   InvalidDomain, ImageUnacceptable
