@@ -186,7 +186,9 @@ class Service:
         given = {"name": "new", "imageRef": IMAGE, "flavorRef": "1", **server}
         if "networks" not in given and int(version.split(".")[1]) >= 37:
             given["networks"] = "none"
-        body = {"server": {key: value for key, value in given.items() if value is not ...}}
+        body: dict[str, Any] = {
+            "server": {key: value for key, value in given.items() if value is not ...}
+        }
         if hints is not None:
             body["os:scheduler_hints"] = hints
         return self.request("POST", "/v2.1/servers", body, token=token, version=version)
