@@ -10,6 +10,8 @@ from cheroot import wsgi
 from keystoneauth1 import adapter, discover, session, token_endpoint
 from novaclient import client as novaclient
 
+from nova_snap.objects.service import ComputeNode
+from nova_snap.objects.service import Service as ComputeService
 from tests.functional.api import service as svc
 from tests.functional.api.service import Service
 
@@ -205,3 +207,60 @@ def test_novaclient_takes_a_backup(service: Service, url: str, microversion: str
     (action,) = nova.instance_action.list(svc.ACTIVE)
     assert action.action == "createBackup"
     assert nova.instance_action.get(svc.ACTIVE, action.request_id).message is None
+
+
+@pytest.fixture
+def node(service: Service) -> ComputeNode:
+    """The hypervisor of the one host that there is."""
+    context = service.context()
+    resources = {"vcpus": 4, "memory_mb": 2048, "uptime": "up 1 day", "hypervisor_type": "QEMU"}
+    host = ComputeService.get_by_host(context, svc.HOST)
+    ComputeNode.record(context, host, resources)
+    (made,) = ComputeNode.get_all(context)
+    return made
+
+
+def test_the_sdk_looks_after_hosts(url: str, node: ComputeNode) -> None:
+    with openstack.connection.Connection(
+        auth_type="admin_token",
+        auth={"endpoint": url, "token": svc.ADMIN_TOKEN},
+        compute_endpoint_override=f"{url}/v2.1",
+        compute_default_microversion="2.96",
+    ) as operator:
+        compute = operator.compute
+        (host,) = compute.services()
+        assert (host.id, host.state, host.status) == (node.service.uuid, "up", "enabled")
+        compute.disable_service(host, disabled_reason="a new disk")
+        assert compute.find_service(host.id).disabled_reason == "a new disk"
+        assert compute.find_hypervisor(svc.HOST).status == "disabled"
+        compute.enable_service(host)
+        (shown,) = compute.hypervisors(details=True)
+        assert (shown.id, shown.uptime, shown.status) == (node.uuid, "up 1 day", "enabled")
+        assert compute.get_limits().absolute.instances_used == 6
+        assert compute.get_quota_set(svc.PROJECT).cores == 20
+        (zone,) = compute.availability_zones(details=True)
+        assert list(zone.hosts) == [svc.HOST]
+
+
+@pytest.mark.parametrize("microversion", ["2.1", "2.53", "2.96"])
+def test_novaclient_looks_after_hosts(url: str, node: ComputeNode, microversion: str) -> None:
+    nova = novaclient.Client(
+        microversion,
+        session=authenticated(url, svc.ADMIN_TOKEN),
+        endpoint_override=f"{url}/v2.1",
+    )
+    by_uuid = int(microversion[2:]) >= 53
+    (host,) = nova.services.list(binary="nova-compute")
+    if by_uuid:
+        assert nova.services.disable(host.id).status == "disabled"
+        assert nova.services.enable(host.id).status == "enabled"
+    else:
+        assert nova.services.disable(svc.HOST, "nova-compute").status == "disabled"
+        assert nova.services.enable(svc.HOST, "nova-compute").status == "enabled"
+    (shown,) = nova.hypervisors.search("compute")
+    assert shown.id == (node.uuid if by_uuid else node.id)
+    assert nova.hypervisors.uptime(shown.id).uptime == "up 1 day"
+    limits = {each.name: each.value for each in nova.limits.get().absolute}
+    assert limits["totalInstancesUsed"] == 6
+    assert nova.quotas.get(svc.PROJECT, detail=True).cores["in_use"] == 6
+    assert [zone.zoneName for zone in nova.availability_zones.list(detailed=True)] == ["nova"]
