@@ -130,7 +130,7 @@ def fault(answer: requests.Response) -> tuple[int, str, str]:
 
 
 class TestWhoAsks:
-    @pytest.mark.parametrize("token", [None, "made-up", "gAAAAAmade-up"])
+    @pytest.mark.parametrize("token", [None, "made-up", "gAAAAAmade-up", "\xe9 b", "a" * 10_000])
     def test_without_a_good_token_the_answer_says_where_to_get_one(
         self, cloud: Cloud, token: str | None
     ) -> None:
@@ -355,6 +355,18 @@ class TestImageService:
         assert (record["status"], record["owner"]) == ("active", cloud.cast.member.project_id)
         assert found == data
 
+    def test_what_nobody_asked_for_is_done_by_the_service(
+        self, tmp_path: Path, keystone: Keystone, keystone_glance: Glance
+    ) -> None:
+        cloud = Cloud(tmp_path, keystone, keystone_glance)
+        image = keystone_glance.client_of(cloud.cast.member).images.create(name="left-behind")
+        api = image_glance.API(cloud.conf)
+        context = RequestContext(overwrite=False)
+        assert api.get(context, image["id"])["owner"] == cloud.cast.member.project_id
+        assert api.url(context, "x") == f"{keystone_glance.url}/images/x"
+        api.delete(context, image["id"])
+        assert image["id"] not in cloud.image_ids()
+
     def test_a_service_token_that_ends_is_replaced_and_a_keystone_that_ends_is_told(
         self,
         tmp_path: Path,
@@ -384,6 +396,43 @@ class TestImageService:
             code, _, message = fault(answer)
             assert (code, answer.headers["Retry-After"]) == (503, "10")
             assert "identity service" in message
+
+
+class TestCatalog:
+    def test_what_it_lacks_is_for_the_operator_to_know(
+        self, tmp_path: Path, keystone: Keystone, keystone_glance: Glance
+    ) -> None:
+        with Cloud(
+            tmp_path, keystone, keystone_glance, {"glance": {"region_name": "Nowhere"}}
+        ) as cloud:
+            instance = cloud.instance()
+            client = cloud.deployment.client_with(cloud.directory.token(cloud.cast.member))
+            action = {"createImage": {"name": "no"}}
+            answer = client.post(f"/servers/{instance.uuid}/action", action)
+            code, name, message = fault(answer)
+            assert (code, name) == (500, "computeFault")
+            assert message.startswith("The catalog has no endpoint of a service that is needed")
+            assert "region_name Nowhere" in cloud.deployment.log()
+            assert client.server(instance.uuid)["OS-EXT-STS:task_state"] is None
+
+    @pytest.fixture
+    def far_away(self, keystone: Keystone) -> Iterator[None]:
+        """A second image service, of a region of its own."""
+        keystone.directory.region("Far")
+        keystone.directory.service("image", "far-glance", "http://127.0.0.1:9", "Far")
+        yield
+        keystone.directory.forget_service("far-glance")
+
+    @pytest.mark.usefixtures("far_away")
+    def test_one_region_of_two(
+        self, tmp_path: Path, keystone: Keystone, keystone_glance: Glance
+    ) -> None:
+        for region, url in (("Far", "http://127.0.0.1:9"), ("RegionOne", keystone_glance.url)):
+            place = tmp_path / region
+            place.mkdir()
+            cloud = Cloud(place, keystone, keystone_glance, {"glance": {"region_name": region}})
+            found = image_glance.API(cloud.conf).url(RequestContext(overwrite=False), "x")
+            assert found == f"{url}/images/x"
 
 
 class TestConfiguration:
