@@ -38,7 +38,23 @@ class Checks(upgradecheck.UpgradeCommands):
             "run 'nova-snap-manage db sync'.",
         )
 
-    _upgrade_checks = (("Database version", _check_database),)
+    def _check_service_user(self) -> upgradecheck.Result:
+        """With Keystone, the service can vouch for tokens that expire while a snapshot lasts."""
+        own = self._conf.service_user
+        if self._conf.api.auth_strategy != "keystone" or (
+            own.auth_type and own.send_service_user_token
+        ):
+            return upgradecheck.Result(upgradecheck.Code.SUCCESS)
+        return upgradecheck.Result(
+            upgradecheck.Code.WARNING,
+            "A snapshot that lasts longer than its user's token is lost: set auth_type and what "
+            "it needs in [service_user], and send_service_user_token to true.",
+        )
+
+    _upgrade_checks = (
+        ("Database version", _check_database),
+        ("Service user", _check_service_user),
+    )
 
 
 def main() -> int:

@@ -127,6 +127,23 @@ class TestStatus:
         after = run("nova-snap-status", config, "upgrade", "check")
         assert (after.returncode, "Success" in after.stdout) == (0, True)
 
+    @pytest.mark.parametrize(
+        ("own", "code"),
+        [
+            ("", 1),
+            ("[service_user]\nauth_type = password\n", 0),
+            ("[service_user]\nauth_type = password\nsend_service_user_token = false\n", 1),
+        ],
+    )
+    def test_with_keystone_the_service_should_be_somebody(
+        self, config: pathlib.Path, own: str, code: int
+    ) -> None:
+        manage(config, "db", "sync")
+        config.write_text(f"{config.read_text()}[api]\nauth_strategy = keystone\n{own}")
+        done = run("nova-snap-status", config, "upgrade", "check")
+        assert done.returncode == code, done.stdout
+        assert ("longer than its user's token" in " ".join(done.stdout.split())) == (code == 1)
+
 
 class TestDescription:
     def test_the_api_is_described(self, config: pathlib.Path) -> None:
