@@ -5,6 +5,7 @@ keystonemiddleware checks the token; what it finds becomes the request's context
 refuses an answer in Nova's shape.
 """
 
+import importlib.util
 import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
@@ -26,6 +27,7 @@ TIMEOUT: Final = 60
 
 WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
+_PACKAGES: Final = {"memcache": "python-memcached", "bmemcached": "python-binary-memcached"}
 _REACHED: Final = "nova_snap.authenticated"
 _VOLUME_TYPES: Final = ("block-storage", "block-store", "volume", "volumev2", "volumev3")
 
@@ -54,8 +56,7 @@ class Keystone:
         for group, options in auth_token.list_opts():
             conf.register_opts(options, group=group)
         conf.set_default("http_connect_timeout", TIMEOUT, GROUP)
-        if identity.load_plugin(conf, GROUP) is None:
-            raise exception.IdentityMisconfigured(group=GROUP, reason="auth_type is not set")
+        _check(conf)
         self._public = application
         self._protocol = auth_token.AuthProtocol(
             _Contexts(conf, application, database, enforcer), {"oslo_config_config": conf}
@@ -72,6 +73,19 @@ class Keystone:
             response = _refusal(request, response)
         answer: Iterable[bytes] = response(environ, start_response)
         return answer
+
+
+def _check(conf: cfg.ConfigOpts) -> None:
+    """Find at the start what would otherwise fail every request."""
+    reason = ""
+    if identity.load_plugin(conf, GROUP) is None:
+        reason = "auth_type is not set"
+    options = conf[GROUP]
+    module = "bmemcached" if options.memcache_sasl_enabled else "memcache"
+    if options.memcached_servers and importlib.util.find_spec(module) is None:
+        reason = f"memcached_servers needs the Python module {module}, of {_PACKAGES[module]}"
+    if reason:
+        raise exception.IdentityMisconfigured(group=GROUP, reason=reason)
 
 
 class _Contexts:

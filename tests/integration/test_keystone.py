@@ -442,6 +442,8 @@ class TestConfiguration:
             ("keystone_authtoken", {"auth_type": ""}, "[keystone_authtoken]"),
             ("keystone_authtoken", {"auth_url": ""}, "auth_url"),
             ("service_user", {"auth_type": "v9telepathy"}, "v9telepathy"),
+            # The environment of the tests has no such module.
+            ("keystone_authtoken", {"memcached_servers": "127.0.0.1:9"}, "python-memcached"),
         ],
     )
     def test_what_lacks_ends_the_start(
