@@ -20,7 +20,8 @@ import time
 
 from nova_snap.stream.clusters import allocated
 from nova_snap.stream.file_source import FileSource
-from nova_snap.stream.qcow2 import CLUSTER_SIZE, InOrder, Layout
+from nova_snap.stream.qcow2 import Layout
+from nova_snap.stream.qcow2_format import CLUSTER_SIZE
 
 STEPS = ("map", "layout", "tables")
 
@@ -39,9 +40,7 @@ def measure(path: pathlib.Path, extents: int) -> dict[str, float]:
     with FileSource(path) as source:
         found = source.extents()
         times.append(time.perf_counter())
-        layout = Layout(
-            source.size, InOrder(allocated(found, source.size, CLUSTER_SIZE), CLUSTER_SIZE)
-        )
+        layout = Layout(source.size, allocated(found, source.size, CLUSTER_SIZE))
         times.append(time.perf_counter())
         for _ in layout.tables():
             pass

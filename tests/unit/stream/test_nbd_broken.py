@@ -220,7 +220,7 @@ def test_map_of_a_server_that_gets_on_too_slowly():
 
     started = time.monotonic()
     with (
-        reading(script, size=1 << 40, timeout=0.5) as (client, _),
+        reading(script, size=1 << 40, timeout=1.0) as (client, _),
         pytest.raises(errors.NBDTimeout, match="the whole map"),
     ):
         client.extents()
