@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ DISK_SIZE = 4 << 30
 # Of tables and of the header of an empty scratch file.
 SCRATCH_TABLES = 1 * MIB
 IDLE_SECONDS = 3.0
+SETTLE_SECONDS = 1.0
 GIB = 1 << 30
 
 Way = Callable[[str], Run]
@@ -225,6 +227,9 @@ def _compare(laboratory: Laboratory, rounds: int, ways: Ways) -> Rounds:
 
 
 def _once(laboratory: Laboratory, way: Way) -> Run:
+    # What the way before has written is not to be written out at the cost of this one.
+    os.sync()
+    time.sleep(SETTLE_SECONDS)
     with laboratory.image() as image_id:
         return way(image_id)
 
