@@ -112,7 +112,8 @@ class _Watch:
         self.most_temporary = max(self.most_temporary, temporary)
         if state is not None:
             self._began = self._began or time.monotonic()
-            self._show(state, server["progress"], temporary)
+            # A server that is off has none before its image is being sent, as in Nova.
+            self._show(state, server.get("progress", 0), temporary)
         return state
 
     def _show(self, state: str, percent: int, temporary: int) -> None:
