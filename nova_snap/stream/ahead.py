@@ -73,9 +73,11 @@ class ReadAhead(Generic[_Item]):
                 raise item.error
         return None
 
-    def close(self) -> bool:
+    def close(self, timeout: float | None = CLOSE_TIMEOUT) -> bool:
         """Stop reading. Blocks that are ready are dropped.
 
+        :param timeout: seconds to wait for the thread; ``None`` for as long as the source lets it
+            wait, which has time limits of its own.
         :returns: whether the thread has ended. If not, it still uses the iterator.
         """
         self._stopped.set()
@@ -83,7 +85,7 @@ class ReadAhead(Generic[_Item]):
         # The thread may wait for room: it needs it once, and then sees that it is to stop.
         while not self._ready.empty():
             self._ready.get_nowait()
-        self._thread.join(CLOSE_TIMEOUT)
+        self._thread.join(timeout)
         return not self._thread.is_alive()
 
     def _run(self) -> None:

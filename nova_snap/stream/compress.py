@@ -143,16 +143,17 @@ def compressed(
     pool = ThreadPoolExecutor(workers, thread_name_prefix="compress")
     reader = ReadAhead(_batches(pieces, max(_BATCH, cluster_size)), _AHEAD)
     try:
-        with reader:
-            while (batch := reader.next(control.check)) is not None:
-                control.pace(len(batch))
-                waiting.append(pool.submit(work, batch))
-                if len(waiting) > 2 * workers:
-                    yield from next_ones()
+        while (batch := reader.next(control.check)) is not None:
+            control.pace(len(batch))
+            waiting.append(pool.submit(work, batch))
+            if len(waiting) > 2 * workers:
+                yield from next_ones()
         while waiting:
             control.check()
             yield from next_ones()
     finally:
+        # Whoever has enough of this may read the disk again, which is read by one at a time.
+        reader.close(timeout=None)
         pool.shutdown(cancel_futures=True)
 
 

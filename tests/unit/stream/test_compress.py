@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 import zstandard
 
+from nova_snap.stream.ahead import CLOSE_TIMEOUT
 from nova_snap.stream.clusters import allocated
 from nova_snap.stream.compress import CODECS, compressed, pays, sample_ratio
 from nova_snap.stream.control import Control
@@ -140,3 +141,37 @@ def test_whoever_has_enough_ends_its_threads() -> None:
     found.close()
     assert threading.active_count() == before
     assert taken[0] < 200
+
+
+def test_whoever_has_enough_waits_for_what_is_being_read() -> None:
+    """Two that read the same export would take each other's answers."""
+    stuck, free = threading.Event(), threading.Event()
+    readers: list[threading.Thread] = []
+
+    def pieces() -> Iterator[bytes]:
+        readers.append(threading.current_thread())
+        # More than the five batches of 16 that it takes to give something, and less than are read.
+        yield from [content(CLUSTER, "random", 1)] * 100
+        stuck.set()
+        assert free.wait(30)
+
+    found = compressed(
+        pieces(),
+        itertools.count(),
+        CODECS["zstd"],
+        cluster_size=CLUSTER,
+        workers=2,
+        control=Control(),
+    )
+    assert next(found).number == 0
+    assert stuck.wait(30)
+    closing = threading.Thread(target=found.close)
+    closing.start()
+    closing.join(2 * CLOSE_TIMEOUT)
+    try:
+        assert closing.is_alive()
+    finally:
+        free.set()
+        closing.join(30)
+    assert not closing.is_alive()
+    assert not readers[0].is_alive()
