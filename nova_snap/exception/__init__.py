@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error that one room raises for another.
+
+A class carries its data as attributes and formats its own message; none knows HTTP.
+
+::
+
+    NovaSnapError
+    +-- NotFound
+    |   +-- InstanceNotFound, ImageNotFound, DomainNotFound, DiskNotFound, MarkerNotFound,
+    |   |   InstanceActionNotFound
+    |   +-- ServiceNotFound, HostBinaryNotFound, ComputeHostNotFound, NoMatchingHypervisor,
+    |   |   ImagePropertyNotFound
+    |   +-- FlavorNotFound, FlavorExtraSpecNotFound, MetadataItemNotFound, ConsoleNotAvailable
+    +-- Conflict
+    |   +-- InstanceInvalidState, UnexpectedTaskState, InstanceNotReady, AlreadyAdopted
+    |   +-- FlavorExists, FlavorIdExists, InstanceBusy, ServiceHasInstances
+    +-- Invalid
+    |   +-- InvalidTransition, InvalidImageProperty, InvalidFilter, InvalidInstancePrimitive,
+    |   |   InvalidDomain, ImageUnacceptable
+    |   +-- VolumeBackedUnsupported, VolumeBackedBackup, InvalidRotation
+    |   +-- RequestedImageNotFound, ImageNotActive, FlavorMemoryTooSmall,
+    |   |   FlavorDiskSmallerThanImage, FlavorDiskSmallerThanMinDisk
+    +-- Forbidden
+    |   +-- MetadataLimitExceeded, ServerMetadataLimitExceeded, ImageForbidden, QuotaExceeded
+    +-- ImageServiceError
+    |   +-- ImageServiceUnavailable, ImageRejected, ImageTooLarge, ImageConflict, ImageCorrupt
+    +-- IdentityError
+    |   +-- IdentityServiceUnavailable, IdentityMisconfigured, NoCredentials, EndpointNotFound
+    +-- MessagingUnavailable, RequestLost, NoValidHost, LifecycleInterrupted, LifecycleTimeout
+    +-- HypervisorError
+    |   +-- HypervisorUnavailable, LibvirtOperationFailed, WaitTimeout,
+    |   |   AgentError, AgentUnresponsive, QuiesceUnsupported, QemuImgFailed, QemuNbdFailed,
+    |   |   UnsafeDisk, DeviceError, BlockJobFailed, BackupJobFailed, ScratchFull,
+    |   |   SocketDirectoryUnusable, HostDiskFull, FilesNotRemoved, DomainExists,
+    |   |   HypervisorUnsupported, FakeFailure
+    +-- SpawnFailed
+    +-- SnapshotFailed, SnapshotInterrupted, SnapshotMethodUnavailable
+"""
+
+# ruff: noqa: F403
+from nova_snap.exception.base import *
+from nova_snap.exception.hypervisor import *
+from nova_snap.exception.identity import *
+from nova_snap.exception.images import *
+from nova_snap.exception.instances import *
+from nova_snap.exception.servers import *
+from nova_snap.exception.snapshots import *
