@@ -24,7 +24,8 @@ A class carries its data as attributes and formats its own message; none knows H
     +-- Forbidden
     |   +-- MetadataLimitExceeded, ServerMetadataLimitExceeded, ImageForbidden, QuotaExceeded
     +-- ImageServiceError
-    |   +-- ImageServiceUnavailable, ImageRejected, ImageTooLarge, ImageConflict, ImageCorrupt
+    |   +-- ImageServiceUnavailable, ImageRejected, ImageTooLarge, ImageConflict, ImageCorrupt,
+    |   |   ImageLocationRefused
     +-- IdentityError
     |   +-- IdentityServiceUnavailable, IdentityMisconfigured, NoCredentials, EndpointNotFound
     +-- MessagingUnavailable, RequestLost, NoValidHost, LifecycleInterrupted, LifecycleTimeout
@@ -33,7 +34,7 @@ A class carries its data as attributes and formats its own message; none knows H
     |   |   AgentError, AgentUnresponsive, QuiesceUnsupported, QemuImgFailed, QemuNbdFailed,
     |   |   UnsafeDisk, DeviceError, BlockJobFailed, BackupJobFailed, ScratchFull,
     |   |   SocketDirectoryUnusable, HostDiskFull, FilesNotRemoved, DomainExists,
-    |   |   HypervisorUnsupported, FakeFailure
+    |   |   HypervisorUnsupported, CephFailed, DirectUnavailable, FakeFailure
     +-- SpawnFailed
     +-- SnapshotFailed, SnapshotInterrupted, SnapshotMethodUnavailable
 """

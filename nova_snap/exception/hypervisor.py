@@ -145,6 +145,24 @@ class ScratchFull(HypervisorError):
     user_msg = "The compute host has not enough room for what the guest writes meanwhile."
 
 
+class CephFailed(HypervisorError):
+    """:ivar exit_code: a number of :mod:`errno`; ``None`` when it was not done in time."""
+
+    command: str
+    exit_code: int | None
+    reason: str
+    msg = "{self.command} failed (exit code {self.exit_code}): {self.reason}"
+    user_msg = "The storage cluster refused it or does not answer; the compute host's log says why."
+
+
+class DirectUnavailable(HypervisorError):
+    """A snapshot cannot be made within the storage cluster; another method may do."""
+
+    reason: str
+    msg = "The snapshot cannot be made within the storage cluster: {self.reason}"
+    user_msg = "The snapshot cannot be made within the storage cluster."
+
+
 class HostDiskFull(HypervisorError):
     """:ivar path: the directory that something was to be written to."""
 

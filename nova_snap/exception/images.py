@@ -64,6 +64,13 @@ class ImageRejected(ImageServiceError):
     msg = "The image service refused the data of image {self.image_id}: {self.reason}"
 
 
+class ImageLocationRefused(ImageServiceError):
+    """The image service does not take data that lie in a store already."""
+
+    image_id: str
+    msg = "The image service takes no location for image {self.image_id}: {self.reason}"
+
+
 class ImageTooLarge(ImageServiceError):
     msg = "The image service refused the image as too large or over quota: {self.reason}"
 
