@@ -212,3 +212,42 @@ class ComputeNode(Timestamps, Base):
         sa.ForeignKey("services.id", ondelete="CASCADE"), unique=True
     )
     resources: orm.Mapped[dict[str, Any]] = orm.mapped_column(sa.JSON)
+
+
+class SnapshotRequest(Timestamps, Base):
+    """A snapshot from before its image is made until it has ended and nothing is left of it."""
+
+    __tablename__ = "snapshot_requests"
+    __table_args__ = (
+        sa.Index("ix_snapshot_requests_phase_since", "phase_since"),
+        Base.__table_args__,
+    )
+
+    id: orm.Mapped[int] = orm.mapped_column(primary_key=True)
+    image_id: orm.Mapped[str] = orm.mapped_column(sa.String(36), unique=True)
+    instance_uuid: orm.Mapped[str] = orm.mapped_column(sa.String(36))
+    host: orm.Mapped[str | None] = orm.mapped_column(sa.String(255))
+    action: orm.Mapped[str] = orm.mapped_column(sa.String(64))
+    phase: orm.Mapped[str] = orm.mapped_column(sa.String(64))
+    phase_since: orm.Mapped[datetime.datetime] = orm.mapped_column(DateTime)
+    # Whoever puts right what is left of it has it for himself until then.
+    reaped_until: orm.Mapped[datetime.datetime | None] = orm.mapped_column(DateTime)
+
+
+class SnapshotTotal(Base):
+    """How many snapshots of a host have ended in one way, and what they took together."""
+
+    __tablename__ = "snapshot_totals"
+    __table_args__ = (
+        sa.UniqueConstraint("host", "action", "method", "outcome"),
+        Base.__table_args__,
+    )
+
+    id: orm.Mapped[int] = orm.mapped_column(primary_key=True)
+    host: orm.Mapped[str] = orm.mapped_column(sa.String(255))
+    action: orm.Mapped[str] = orm.mapped_column(sa.String(64))
+    method: orm.Mapped[str] = orm.mapped_column(sa.String(64))
+    outcome: orm.Mapped[str] = orm.mapped_column(sa.String(64))
+    count: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
+    seconds: orm.Mapped[float] = orm.mapped_column(sa.Double)
+    bytes: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)

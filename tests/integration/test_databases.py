@@ -32,6 +32,10 @@ from tests.unit.objects.test_instance import (  # noqa: F401
 )
 from tests.unit.objects.test_instance_life import TestLife  # noqa: F401
 from tests.unit.objects.test_service import TestComputeNode, TestService  # noqa: F401
+from tests.unit.objects.test_snapshot_request import (  # noqa: F401
+    TestSnapshotRequest,
+    TestSnapshotTotal,
+)
 
 
 @pytest.fixture(params=["mariadb", "postgresql"])
