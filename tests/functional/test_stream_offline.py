@@ -138,7 +138,7 @@ def test_server_fails_midway(guest, world, tmp_path, monkeypatch):
 def test_server_is_killed_midway(guest, world):
     def kill():
         (journal,) = world.snapshots.glob("*/journal.json")
-        os.kill(json.loads(journal.read_text())["reader_pid"], signal.SIGKILL)
+        os.kill(json.loads(journal.read_text())["reader_pids"][0], signal.SIGKILL)
 
     world.images.on_bytes = stream_parts.once(kill, taken=MIB)
     failure = world.fails(guest)

@@ -72,7 +72,7 @@ def test_offline(guest, compute, tmp_path):
     guest.power_off()
     compute.die_at("streaming")
     (journal,) = (tmp_path / "snapshots").glob("*/journal.json")
-    reader = Path("/proc", str(json.loads(journal.read_text())["reader_pid"]))
+    reader = Path("/proc", str(json.loads(journal.read_text())["reader_pids"][0]))
     assert b"qemu-nbd" in (reader / "cmdline").read_bytes()
     with pytest.raises(StepFailed, match="lock"):
         guest.start()

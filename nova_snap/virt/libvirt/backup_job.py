@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A libvirt backup job in pull mode: a disk as of one instant, to be read while the guest goes on.
+"""A libvirt backup job in pull mode: disks as of one instant, to be read while the guest goes on.
 
-QEMU offers the disk as it was when the job began on a unix socket. Before the guest overwrites a
-part of it, the old content goes to a scratch file. A scratch file that cannot grow would make the
-*guest's* write fail, not the job: that is what :class:`ScratchGuard` is for.
+QEMU offers the disks as they were when the job began on a unix socket. Before the guest overwrites
+a part of one, the old content goes to its scratch file. A scratch file that cannot grow would make
+the *guest's* write fail, not the job: that is what :class:`ScratchGuard` is for.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -42,28 +42,30 @@ class Export:
     name: str
 
 
-def job_xml(domain: domain_xml.Domain, disk: domain_xml.Disk, export: Export, scratch: str) -> str:
-    """The ``<domainbackup>`` of one disk; the domain's other disks are left out of it.
+def job_xml(domain: domain_xml.Domain, socket: str, scratches: Mapping[str, str]) -> str:
+    """The ``<domainbackup>`` of some disks; the domain's others are left out of it.
 
-    :param scratch: path of an empty qcow2 file.
+    :param socket: where to listen; the name of a disk's export is its target.
+    :param scratches: target and path of an empty qcow2 file, for each disk.
     """
     backup = etree.Element("domainbackup", mode="pull")
-    etree.SubElement(backup, "server", transport="unix", socket=export.socket)
+    etree.SubElement(backup, "server", transport="unix", socket=socket)
     disks = etree.SubElement(backup, "disks")
-    for other in domain.disks:
-        if other.target != disk.target:
-            etree.SubElement(disks, "disk", name=other.target, backup="no")
-    node = etree.SubElement(
-        disks,
-        "disk",
-        name=disk.target,
-        backup="yes",
-        type="file",
-        backupmode="full",
-        exportname=export.name,
-    )
-    etree.SubElement(node, "driver", type="qcow2")
-    etree.SubElement(node, "scratch", file=scratch)
+    for disk in domain.disks:
+        if disk.target not in scratches:
+            etree.SubElement(disks, "disk", name=disk.target, backup="no")
+    for target, scratch in scratches.items():
+        node = etree.SubElement(
+            disks,
+            "disk",
+            name=target,
+            backup="yes",
+            type="file",
+            backupmode="full",
+            exportname=target,
+        )
+        etree.SubElement(node, "driver", type="qcow2")
+        etree.SubElement(node, "scratch", file=scratch)
     return str(etree.tostring(backup, encoding="unicode"))
 
 
@@ -116,16 +118,19 @@ def end(guest: Guest, socket: str) -> None:
 
 
 class ScratchGuard:
-    """Ends a job before its scratch file can fill the file system.
+    """Ends a job before its scratch files can fill their file system.
 
+    :param scratches: the files, all of them in one directory.
     :param reserve: bytes that must stay free.
     :param stop: ends the reading and the job; called once, by the guard's thread.
     :ivar error: why the job was ended.
     """
 
-    def __init__(self, guest: Guest, scratch: str, reserve: int, stop: Callable[[], None]) -> None:
+    def __init__(
+        self, guest: Guest, scratches: Sequence[str], reserve: int, stop: Callable[[], None]
+    ) -> None:
         self._guest = guest
-        self._scratch = scratch
+        self._scratches = scratches
         self._reserve = reserve
         self._stop = stop
         self._end = threading.Event()
@@ -138,7 +143,7 @@ class ScratchGuard:
 
         :raises nova_snap.exception.BackupJobFailed: if nobody can tell.
         """
-        directory = os.path.dirname(self._scratch)
+        directory = os.path.dirname(self._scratches[0])
         try:
             free = free_bytes(directory)
         except OSError as exc:
@@ -166,9 +171,10 @@ class ScratchGuard:
         self._thread.join(2 * self._guest.patience)
 
     def measure(self) -> int:
-        """The most bytes that the scratch file has taken on the host so far."""
+        """The most bytes that the scratch files have taken on the host so far."""
         with contextlib.suppress(OSError):
-            self.used = max(self.used, os.stat(self._scratch).st_blocks * 512)
+            used = sum(os.stat(scratch).st_blocks * 512 for scratch in self._scratches)
+            self.used = max(self.used, used)
         return self.used
 
     def _run(self) -> None:

@@ -3,35 +3,20 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 from oslo_config import cfg
 from oslo_log import log as logging
 
 from nova_snap import context as nova_context
 from nova_snap import exception
-from nova_snap.compute import task_states
 from nova_snap.virt import driver
-from nova_snap.virt.libvirt import (
-    adoption,
-    domain_xml,
-    imagebackend,
-    lifecycle,
-    quiesce,
-    snapshot_metadata,
-)
-from nova_snap.virt.libvirt.guest import Guest
+from nova_snap.virt.libvirt import adoption, lifecycle
 from nova_snap.virt.libvirt.host import Host
-from nova_snap.virt.libvirt.snapshot import workdir
-from nova_snap.virt.libvirt.snapshot.base import Request, SnapshotMethod
-from nova_snap.virt.libvirt.snapshot.managed_save import ManagedSave
-from nova_snap.virt.libvirt.snapshot.methods import Choice, GuestFacts, Method, choose_method
-from nova_snap.virt.libvirt.snapshot.mirror import Mirror
-from nova_snap.virt.libvirt.snapshot.offline import Offline
+from nova_snap.virt.libvirt.snapshot.progress import Progress
 from nova_snap.virt.libvirt.snapshot.recovery import Recovery
-from nova_snap.virt.libvirt.snapshot.stream import Stream
+from nova_snap.virt.libvirt.snapshot.taking import Order, Taking
 
 LOG = logging.getLogger(__name__)
 
@@ -43,32 +28,6 @@ _PASS_ON: Final = (
 )
 
 
-class _Progress:
-    """How far a snapshot is, for the error that says where it failed."""
-
-    def __init__(
-        self, update_task_state: driver.UpdateTaskState, monitor: driver.SnapshotMonitor
-    ) -> None:
-        self._update_task_state = update_task_state
-        self.monitor = monitor
-        self.phase: str = task_states.IMAGE_SNAPSHOT
-        self.method = "none"
-
-    def begin(self) -> None:
-        """The disk's content is taken from here on."""
-        self.monitor.check()
-        self._update_task_state(task_states.IMAGE_PENDING_UPLOAD)
-        self.phase = task_states.IMAGE_PENDING_UPLOAD
-
-    def upload(self) -> None:
-        """The content is sent from here on."""
-        self.monitor.check()
-        self._update_task_state(
-            task_states.IMAGE_UPLOADING, expected_state=task_states.IMAGE_PENDING_UPLOAD
-        )
-        self.phase = task_states.IMAGE_UPLOADING
-
-
 class LibvirtDriver(lifecycle.LibvirtLifecycle):
     """The guests of one libvirt."""
 
@@ -77,6 +36,7 @@ class LibvirtDriver(lifecycle.LibvirtLifecycle):
     ) -> None:
         super().__init__(conf, image_api, host)
         self._recovery = Recovery(conf, self._host)
+        self._taking = Taking(conf, self._host, self._tool, image_api)
 
     def init_host(self) -> None:
         """See the base class. Also ends what an earlier process left of its snapshots.
@@ -122,9 +82,12 @@ class LibvirtDriver(lifecycle.LibvirtLifecycle):
         monitor: driver.SnapshotMonitor | None = None,
     ) -> driver.SnapshotReport:
         monitor = monitor or driver.NoMonitor()
-        progress = _Progress(update_task_state, monitor)
+        progress = Progress(update_task_state, monitor)
         try:
-            return self._snapshot(context, instance, image_id, progress)
+            # What an earlier snapshot left, should a start have failed to put it right.
+            self._recovery.recover(instance.uuid)
+            order = Order(context, instance, image_id, progress)
+            return self._taking.take(order, self._guest(instance))
         except _PASS_ON:
             raise
         except Exception as exc:
@@ -139,132 +102,3 @@ class LibvirtDriver(lifecycle.LibvirtLifecycle):
                 phase=progress.phase,
                 reason=str(exc) or type(exc).__name__,
             ) from exc
-
-    def _snapshot(
-        self,
-        context: nova_context.RequestContext,
-        instance: driver.InstanceLike,
-        image_id: str,
-        progress: _Progress,
-    ) -> driver.SnapshotReport:
-        # What an earlier snapshot left, should a start have failed to put it right.
-        self._recovery.recover(instance.uuid)
-        guest = self._guest(instance)
-        base = self._base_image(context, instance)
-        snapshot = self._image_api.get(context, image_id)
-        domain = guest.describe()
-        disk = domain.root_disk()
-        policy = quiesce.Policy.from_properties(instance.image_properties)
-        facts = _facts(guest, domain, policy)
-        file_format = snapshot_metadata.image_format(
-            self._conf.libvirt.snapshot_image_format, disk.format
-        )
-        choice = choose_method(
-            self._host.capabilities(), self._conf.libvirt.snapshot_method, facts, disk, file_format
-        )
-        progress.method = choice.method.value
-        LOG.info(
-            "Snapshot %s of instance %s by method %s: %s",
-            image_id, instance.uuid, choice.method, choice.reason,
-        )  # fmt: skip
-        metadata = self._create_snapshot_metadata(base, instance, file_format, snapshot["name"])
-        quiesced = quiesce.can_quiesce(policy, facts.power_state, domain)
-        with self._temporary(instance, guest, choice, facts, disk) as directory:
-            request = Request(
-                guest=guest,
-                domain=domain,
-                power_state=facts.power_state,
-                disk=disk,
-                backend=imagebackend.snapshot_backend(disk, self._tool, self._compress),
-                image_format=file_format,
-                workdir=directory,
-                begin=progress.begin,
-                quiesce=quiesced,
-                quiesce_required=policy.required,
-                monitor=progress.monitor,
-            )
-            with self._method(choice.method).open(request) as content:
-                progress.upload()
-                self._image_api.update(
-                    context, image_id, metadata, content.data, content.size,
-                    on_cancel=progress.monitor.on_cancel,
-                )  # fmt: skip
-                uploaded = content.data.tell()
-                temp_bytes = content.temp_bytes()
-        return driver.SnapshotReport(
-            method=choice.method.value,
-            reason=choice.reason,
-            image_format=file_format,
-            uploaded_bytes=uploaded,
-            quiesced=content.quiesced,
-            temp_bytes=temp_bytes,
-        )
-
-    @property
-    def _compress(self) -> bool:
-        return self._conf.libvirt.snapshot_compression in ("zlib", "zstd")
-
-    def _base_image(
-        self, context: nova_context.RequestContext, instance: driver.InstanceLike
-    ) -> Mapping[str, Any]:
-        """The image that the instance was made from, which may be long gone."""
-        if not instance.image_ref:
-            return {}
-        try:
-            return self._image_api.get(context, instance.image_ref)
-        except (exception.ImageNotFound, exception.ImageForbidden) as exc:
-            LOG.info("The base image of instance %s is not used: %s", instance.uuid, exc)
-            return {}
-
-    def _create_snapshot_metadata(
-        self,
-        base: Mapping[str, Any],
-        instance: driver.InstanceLike,
-        image_format: str,
-        snapshot_name: str,
-    ) -> dict[str, Any]:
-        return snapshot_metadata.create(base, instance, image_format, snapshot_name)
-
-    @contextlib.contextmanager
-    def _temporary(
-        self,
-        instance: driver.InstanceLike,
-        guest: Guest,
-        choice: Choice,
-        facts: GuestFacts,
-        disk: domain_xml.Disk,
-    ) -> Iterator[workdir.WorkDir]:
-        """The snapshot's directory, gone in every outcome in which its guest is right again."""
-        directory = workdir.create(self._conf.libvirt.snapshots_directory, instance.uuid)
-        try:
-            directory.note(
-                domain=guest.name,
-                domain_uuid=guest.uuid,
-                method=choice.method.value,
-                disk=disk.target,
-                power_state=facts.power_state,
-            )
-            yield directory
-        finally:
-            directory.close()
-
-    def _method(self, method: Method) -> SnapshotMethod:
-        made: Mapping[Method, Callable[[], SnapshotMethod]] = {
-            Method.STREAM: lambda: Stream(self._conf, self._tool, self._host.capabilities()),
-            Method.OFFLINE: lambda: Offline(self._conf),
-            Method.MANAGED_SAVE: lambda: ManagedSave(self._conf),
-            Method.MIRROR: lambda: Mirror(
-                self._conf, self._host, self._tool, self._host.capabilities()
-            ),
-        }
-        return made[method]()
-
-
-def _facts(guest: Guest, domain: domain_xml.Domain, policy: quiesce.Policy) -> GuestFacts:
-    return GuestFacts(
-        power_state=guest.power_state(),
-        active=guest.is_active(),
-        virt_type=domain.virt_type,
-        has_managed_save=guest.has_managed_save(),
-        quiesce_required=policy.required,
-    )

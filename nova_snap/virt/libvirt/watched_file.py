@@ -17,6 +17,7 @@ class WatchedFile:
         self._size = size
         self._monitor = monitor
         self._done = 0
+        monitor.progress(0, size)
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes of the file.

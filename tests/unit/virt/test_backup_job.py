@@ -10,11 +10,10 @@ from lxml import etree
 
 from nova_snap import exception
 from nova_snap.virt.libvirt import backup_job, domain_xml
-from nova_snap.virt.libvirt.backup_job import Export, ScratchGuard
+from nova_snap.virt.libvirt.backup_job import ScratchGuard
 from tests.unit.virt import doubles
 
 SOCKET = "/run/nova-snap/s1/nbd"
-EXPORT = Export(SOCKET, "vda")
 MIB = 1 << 20
 
 
@@ -82,7 +81,7 @@ def notes():
 
 @pytest.fixture
 def job(guest, notes):
-    xml = backup_job.job_xml(DOMAIN, DOMAIN.disk("vda"), EXPORT, "/scratch")
+    xml = backup_job.job_xml(DOMAIN, SOCKET, {"vda": "/scratch"})
     return backup_job.Job(guest, xml, SOCKET, notes.append)
 
 
@@ -98,7 +97,7 @@ def running(job):
 
 
 def test_xml_leaves_the_other_disks_out():
-    root = etree.fromstring(backup_job.job_xml(DOMAIN, DOMAIN.disk("vda"), EXPORT, "/dir/a&b"))
+    root = etree.fromstring(backup_job.job_xml(DOMAIN, SOCKET, {"vda": "/dir/a&b"}))
     assert (root.tag, root.get("mode")) == ("domainbackup", "pull")
     assert dict(root.find("server").attrib) == {"transport": "unix", "socket": SOCKET}
     disks = {node.get("name"): node for node in root.iterfind("disks/disk")}
@@ -114,7 +113,7 @@ def test_xml_leaves_the_other_disks_out():
 
 
 def test_socket_of_our_own_xml_is_found_again():
-    xml = backup_job.job_xml(DOMAIN, DOMAIN.disk("vda"), EXPORT, "/scratch")
+    xml = backup_job.job_xml(DOMAIN, SOCKET, {"vda": "/scratch"})
     assert domain_xml.backup_socket(xml, doubles.NAME) == SOCKET
 
 
@@ -285,7 +284,7 @@ class TestScratchGuard:
 
     def test_there_is_room(self, guest, scratch, room):
         stopped = threading.Event()
-        with ScratchGuard(guest, scratch, 100 * MIB, stopped.set) as guard:
+        with ScratchGuard(guest, [scratch], 100 * MIB, stopped.set) as guard:
             guard.check()
         assert not stopped.is_set()
         assert guard.error is None
@@ -298,7 +297,7 @@ class TestScratchGuard:
             stops.append(guard.error)
             stopped.set()
 
-        guard = ScratchGuard(guest, scratch, 64 * MIB, stop)
+        guard = ScratchGuard(guest, [scratch], 64 * MIB, stop)
         with guard:
             room[0] = 64 * MIB - 1
             assert stopped.wait(10)
@@ -311,7 +310,7 @@ class TestScratchGuard:
         """A guard that is blind lets nobody write."""
         stopped = threading.Event()
         scratch = str(tmp_path / "gone" / "scratch")
-        with ScratchGuard(guest, scratch, 0, stopped.set) as guard:
+        with ScratchGuard(guest, [scratch], 0, stopped.set) as guard:
             assert stopped.wait(10)
         assert isinstance(guard.error, exception.BackupJobFailed)
         assert "No such file or directory" in guard.error.reason
@@ -323,13 +322,13 @@ class TestScratchGuard:
             raise exception.BackupJobFailed(domain=doubles.NAME, reason="it does not end")
 
         room[0] = 0
-        with ScratchGuard(guest, scratch, 1, stop) as guard:
+        with ScratchGuard(guest, [scratch], 1, stop) as guard:
             guard._thread.join(10)
         assert isinstance(guard.error, exception.ScratchFull)
         assert "still runs" in caplog.text
 
     def test_measures_what_is_allocated(self, guest, scratch):
-        guard = ScratchGuard(guest, scratch, 0, lambda: None)
+        guard = ScratchGuard(guest, [scratch], 0, lambda: None)
         with open(scratch, "r+b") as file:
             file.truncate(100 * MIB)
             assert guard.measure() < MIB

@@ -9,7 +9,7 @@ from nova_snap import exception
 from nova_snap.compute import power_state
 from nova_snap.virt.libvirt import devices
 from nova_snap.virt.libvirt.snapshot import workdir
-from nova_snap.virt.libvirt.snapshot.base import Request
+from nova_snap.virt.libvirt.snapshot.base import ImageRequest, Request
 from nova_snap.virt.libvirt.snapshot.managed_save import ManagedSave, put_back
 from tests.unit.virt import doubles
 
@@ -62,9 +62,8 @@ def request_(guest, directory):
 
 def make_request(guest, directory, begin=lambda: None) -> Request:
     domain = guest.describe()
-    return Request(
-        guest, domain, guest.state, domain.root_disk(), Backend(guest), "qcow2", directory, begin
-    )
+    image = ImageRequest(domain.root_disk(), Backend(guest), "qcow2")
+    return Request(guest, domain, guest.state, [image], directory, begin)
 
 
 def assert_as_before(guest, state=power_state.RUNNING):
@@ -86,7 +85,8 @@ def test_paused_guest_comes_back_paused(method, guest, directory):
 
 
 def test_reading_fails(method, guest, request_):
-    request_.backend.error = exception.QemuImgFailed(command="convert", exit_code=1, stderr="no")
+    error = exception.QemuImgFailed(command="convert", exit_code=1, stderr="no")
+    request_.root.backend.error = error
     with pytest.raises(exception.QemuImgFailed):
         method.take(request_)
     assert_as_before(guest)

@@ -8,7 +8,7 @@ from nova_snap.compute import power_state
 from nova_snap.virt.libvirt import chain
 from nova_snap.virt.libvirt.guest import BlockJob
 from nova_snap.virt.libvirt.snapshot import copy_job, workdir
-from nova_snap.virt.libvirt.snapshot.base import Request
+from nova_snap.virt.libvirt.snapshot.base import ImageRequest, Request
 from nova_snap.virt.libvirt.snapshot.mirror import Mirror
 from tests.unit.virt import doubles
 
@@ -52,7 +52,8 @@ class Scene:
     def take(self, image_format="qcow2", begin=lambda: None, **values):
         domain = self.guest.describe()
         request = Request(
-            self.guest, domain, power_state.RUNNING, domain.root_disk(), None, image_format,
+            self.guest, domain, power_state.RUNNING,
+            [ImageRequest(domain.root_disk(), None, image_format)],
             self.directory, begin, **values,
         )  # fmt: skip
         return self.method.take(request)
@@ -81,8 +82,8 @@ def scene(request, conf, directory):
 
 
 def test_good(scene):
-    extract = scene.take(quiesce=True)
-    assert extract.quiesced
+    _, quiesced = scene.take(quiesce=True)
+    assert quiesced
     calls = [call for call in scene.guest.changes() if call != "set_agent_timeout"]
     assert calls[-3:] in (
         ["freeze", "abort_block_job", "thaw"],
@@ -108,13 +109,13 @@ def test_transient_domain_stays_transient(conf, directory):
 
 def test_disk_without_backing_is_copied_right_into_the_image(conf, directory):
     scene = Scene(conf, directory)
-    assert scene.take("raw").path == directory.file("delta")
+    assert scene.take("raw")[0] == directory.file("delta")
     assert scene.tool.calls == [("raw", MIB)]
 
 
 def test_other_format_is_converted(conf, directory):
     scene = Scene(conf, directory)
-    assert scene.take("vmdk").path == directory.file("image")
+    assert scene.take("vmdk")[0] == directory.file("image")
     assert scene.tool.calls == [("overlay", [], MIB), ("convert", ["qcow2"], "vmdk")]
 
 

@@ -11,7 +11,7 @@ import pytest
 from nova_snap import exception
 from nova_snap.compute import power_state
 from nova_snap.virt.libvirt.snapshot import workdir
-from nova_snap.virt.libvirt.snapshot.base import Request
+from nova_snap.virt.libvirt.snapshot.base import ImageRequest, Request
 from nova_snap.virt.libvirt.snapshot.recovery import Recovery
 from nova_snap.virt.libvirt.snapshot.stream import socket_directory
 from tests.unit.virt import doubles
@@ -49,10 +49,8 @@ def directory(short):
 @pytest.fixture
 def request_(guest, directory):
     domain = guest.describe()
-    return Request(
-        guest, domain, power_state.RUNNING, domain.root_disk(), None, "qcow2", directory,
-        lambda: None,
-    )  # fmt: skip
+    image = ImageRequest(domain.root_disk(), None, "qcow2")
+    return Request(guest, domain, power_state.RUNNING, [image], directory, lambda: None)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from nova_snap.virt.driver import ImageData, NoMonitor, SnapshotMonitor
@@ -15,62 +15,81 @@ from nova_snap.virt.libvirt.watched_file import WatchedFile
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
-    """One snapshot to take.
+class ImageRequest:
+    """One image to make.
 
-    :ivar domain: the guest's XML when the snapshot began.
-    :ivar power_state: of the guest then; it has to have the same when the method returns.
     :ivar disk: the disk to take.
     :ivar backend: reads that disk when no guest has it open.
     :ivar image_format: format of the file to make.
+    :ivar monitor: is told of this image's progress, and stops the snapshot.
+    """
+
+    disk: domain_xml.Disk
+    backend: imagebackend.ImageBackend
+    image_format: str
+    monitor: SnapshotMonitor = dataclasses.field(default_factory=NoMonitor)
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One snapshot to take: all of its images are of one instant.
+
+    :ivar domain: the guest's XML when the snapshot began.
+    :ivar power_state: of the guest then; it has to have the same when the method returns.
+    :ivar images: of the root disk, and then of the others that are wanted.
     :ivar quiesce: freeze the guest's file systems for the point in time, if the method can.
     :ivar quiesce_required: fail rather than go on without.
-    :ivar begin: to be called once, when the method begins to take the disk's content. It raises
+    :ivar begin: to be called once, when the method begins to take the disks' content. It raises
         if the snapshot is not wanted any more.
-    :ivar monitor: is told of the progress, and stops the snapshot.
+    :ivar monitor: stops the snapshot; the progress is for the monitors of the images.
     """
 
     guest: Guest
     domain: domain_xml.Domain
     power_state: int
-    disk: domain_xml.Disk
-    backend: imagebackend.ImageBackend
-    image_format: str
+    images: Sequence[ImageRequest]
     workdir: WorkDir
     begin: Callable[[], None]
     quiesce: bool = False
     quiesce_required: bool = False
     monitor: SnapshotMonitor = dataclasses.field(default_factory=NoMonitor)
 
-
-@dataclasses.dataclass(frozen=True)
-class Extract:
-    """The finished file. :ivar quiesced: the file systems in it were frozen."""
-
-    path: str
-    quiesced: bool = False
+    @property
+    def root(self) -> ImageRequest:
+        """The image of the root disk: the only one, for a method that takes no more."""
+        return self.images[0]
 
 
 @dataclasses.dataclass(frozen=True)
 class Content:
-    """The bytes of the image, which may be read more than once while it is open.
+    """The bytes of an image, which may be read more than once while the point in time is kept.
 
     :ivar size: how many there are; ``None`` where only the end of the data tells.
-    :ivar quiesced: the guest's file systems were frozen at the point in time.
-    :ivar temp_bytes: tells how many bytes of temporary files there are, or were, on the host.
     """
 
     data: ImageData
     size: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """The disks as of one instant, to be read as long as it is kept.
+
+    :ivar contents: one for each image of the request, in the same order; read one at a time.
+    :ivar quiesced: the guest's file systems were frozen at that instant.
+    :ivar temp_bytes: tells how many bytes of temporary files there are, or were, on the host.
+    """
+
+    contents: Sequence[Content]
     quiesced: bool = False
     temp_bytes: Callable[[], int] = lambda: 0
 
 
 class SnapshotMethod(Protocol):
-    """A way to get a guest's disk into an image."""
+    """A way to get a guest's disks into images."""
 
-    def open(self, request: Request) -> contextlib.AbstractContextManager[Content]:
-        """Leave the guest as it was found, at the latest when the content is closed, whatever
+    def open(self, request: Request) -> contextlib.AbstractContextManager[Point]:
+        """Leave the guest as it was found, at the latest when the point is closed, whatever
         happens; temporary files may stay in the request's directory.
 
         :raises nova_snap.exception.NovaSnapError:
@@ -78,13 +97,29 @@ class SnapshotMethod(Protocol):
 
 
 @contextlib.contextmanager
-def file_content(extract: Extract, request: Request) -> Iterator[Content]:
-    """The content of a file that is finished."""
-    with open(extract.path, "rb") as file:
-        status = os.fstat(file.fileno())
-        yield Content(
-            WatchedFile(file, status.st_size, request.monitor),
-            status.st_size,
-            quiesced=extract.quiesced,
-            temp_bytes=lambda: status.st_blocks * 512,
-        )
+def files(paths: Sequence[str], request: Request, quiesced: bool = False) -> Iterator[Point]:
+    """What was taken, as files that are finished: one for each image of the request."""
+    with contextlib.ExitStack() as stack:
+        contents, blocks = [], 0
+        for path, image in zip(paths, request.images, strict=True):
+            file = stack.enter_context(open(path, "rb"))
+            status = os.fstat(file.fileno())
+            blocks += status.st_blocks
+            watched = WatchedFile(file, status.st_size, image.monitor)
+            contents.append(Content(watched, status.st_size))
+        yield Point(contents, quiesced=quiesced, temp_bytes=lambda: blocks * 512)
+
+
+def extract_all(request: Request) -> Sequence[str]:
+    """Write every disk into a flat file, none of which any guest may have open.
+
+    :returns: the files, one for each image.
+    :raises nova_snap.exception.QemuImgFailed:
+    :raises nova_snap.exception.UnsafeDisk:
+    """
+    paths = []
+    for image in request.images:
+        path = request.workdir.new_file(f"image-{image.disk.target}")
+        image.backend.snapshot_extract(path, image.image_format, request.monitor.on_cancel)
+        paths.append(path)
+    return paths

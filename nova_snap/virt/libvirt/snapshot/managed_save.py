@@ -19,7 +19,7 @@ from nova_snap.compute import power_state
 from nova_snap.virt.libvirt import devices
 from nova_snap.virt.libvirt.domain_xml import HostDevice
 from nova_snap.virt.libvirt.guest import Guest
-from nova_snap.virt.libvirt.snapshot.base import Content, Extract, Request, file_content
+from nova_snap.virt.libvirt.snapshot.base import Point, Request, extract_all, files
 from nova_snap.virt.libvirt.snapshot.workdir import WorkDir
 
 LOG = logging.getLogger(__name__)
@@ -34,23 +34,21 @@ class ManagedSave:
         self._conf = conf
 
     @contextlib.contextmanager
-    def open(self, request: Request) -> Iterator[Content]:
+    def open(self, request: Request) -> Iterator[Point]:
         """See :meth:`take`."""
-        with file_content(self.take(request), request) as content:
-            yield content
+        with files(self.take(request), request) as point:
+            yield point
 
-    def take(self, request: Request) -> Extract:
-        """:raises nova_snap.exception.DeviceError: if the guest keeps a device of the host.
+    def take(self, request: Request) -> Sequence[str]:
+        """The finished files, one for each image.
+
+        :raises nova_snap.exception.DeviceError: if the guest keeps a device of the host.
 
         :raises nova_snap.exception.WaitTimeout: if saving takes too long.
         """
         with self._saved(request):
             request.begin()
-            target = request.workdir.new_file("image")
-            request.backend.snapshot_extract(
-                target, request.image_format, request.monitor.on_cancel
-            )
-        return Extract(target)
+            return extract_all(request)
 
     @contextlib.contextmanager
     def _saved(self, request: Request) -> Iterator[None]:

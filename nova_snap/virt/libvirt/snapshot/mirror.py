@@ -20,7 +20,7 @@ from nova_snap.virt.libvirt import qemu_img, quiesce
 from nova_snap.virt.libvirt.capabilities import Capabilities
 from nova_snap.virt.libvirt.host import Host
 from nova_snap.virt.libvirt.snapshot import copy_job
-from nova_snap.virt.libvirt.snapshot.base import Content, Extract, Request, file_content
+from nova_snap.virt.libvirt.snapshot.base import Point, Request, files
 
 LOG = logging.getLogger(__name__)
 
@@ -56,38 +56,40 @@ class Mirror:
         self._quiescer = quiesce.Quiescer(conf, capabilities)
 
     @contextlib.contextmanager
-    def open(self, request: Request) -> Iterator[Content]:
+    def open(self, request: Request) -> Iterator[Point]:
         """See :meth:`take`."""
-        with file_content(self.take(request), request) as content:
-            yield content
+        path, quiesced = self.take(request)
+        with files([path], request, quiesced) as point:
+            yield point
 
-    def take(self, request: Request) -> Extract:
-        """:raises nova_snap.exception.BlockJobFailed: if the copy ends by itself.
+    def take(self, request: Request) -> tuple[str, bool]:
+        """The finished file of the root disk, and whether the guest was frozen at its instant.
+
+        :raises nova_snap.exception.BlockJobFailed: if the copy ends by itself.
 
         :raises nova_snap.exception.WaitTimeout: if the copy does not catch up in time.
         :raises nova_snap.exception.AgentError: if a required freeze failed.
         """
-        copy_job.abort_stale_jobs(request.guest, request.disk.target)
+        copy_job.abort_stale_jobs(request.guest, request.root.disk.target)
         request.begin()
         return self._live_snapshot(request)
 
-    def _live_snapshot(self, request: Request) -> Extract:
+    def _live_snapshot(self, request: Request) -> tuple[str, bool]:
         delta = self._create_delta(request)
         quiesced = self._copy(request, delta)
-        if delta.is_flat and delta.format == request.image_format and not self._compress:
-            return Extract(delta.path, quiesced)
+        wanted = request.root.image_format
+        if delta.is_flat and delta.format == wanted and not self._compress:
+            return delta.path, quiesced
         target = request.workdir.new_file("image")
-        self._tool.convert(
-            delta.chain, target, request.image_format, self._compress, request.monitor.on_cancel
-        )
+        self._tool.convert(delta.chain, target, wanted, self._compress, request.monitor.on_cancel)
         os.unlink(delta.path)
-        return Extract(target, quiesced)
+        return target, quiesced
 
     def _create_delta(self, request: Request) -> _Delta:
-        source = chains.read(request.disk)
+        source = chains.read(request.root.disk)
         path = request.workdir.new_file("delta")
         # The guest's disk may have been resized since it was started from a shorter file.
-        size = request.guest.disk_capacity(request.disk.target)
+        size = request.guest.disk_capacity(request.root.disk.target)
         image_format = self._delta_format(request, source)
         if image_format == "raw":
             self._tool.create_raw(path, size)
@@ -102,11 +104,12 @@ class Mirror:
         if self._copy_job.must_be_transient(request.guest):
             # blockRebase has no way to say what it copies to: it takes the disk's own format.
             return source[0].format
-        return request.image_format if request.image_format in chains.SUPPORTED_FORMATS else "qcow2"
+        wanted = request.root.image_format
+        return wanted if wanted in chains.SUPPORTED_FORMATS else "qcow2"
 
     def _copy(self, request: Request, delta: _Delta) -> bool:
         """:returns: whether the guest's file systems were frozen at the end of the copy."""
-        guest, target = request.guest, request.disk.target
+        guest, target = request.guest, request.root.disk.target
         with self._copy_job.running(guest, target, delta.chain, request.workdir):
             self._copy_job.wait_until_ready(guest, target, request.workdir, request.monitor.check)
             if not request.quiesce:
@@ -121,7 +124,7 @@ class Mirror:
 
     def _pivot(self, request: Request) -> None:
         """The point in time: the guest stays with its own disk, and the copy is complete."""
-        guest, target = request.guest, request.disk.target
+        guest, target = request.guest, request.root.disk.target
         if guest.block_job(target) is None:
             reason = "it ended just before it was used"
             raise exception.BlockJobFailed(domain=guest.name, disk=target, reason=reason)

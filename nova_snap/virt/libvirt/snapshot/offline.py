@@ -1,21 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The disk of a guest that does not run is read where it lies.
+"""The disks of a guest that does not run are read where they lie.
 
-QEMU's own file locks keep the guest from being started meanwhile, or the disk from being read if
-it was started first: an image is never of two moments.
+QEMU's own file locks keep the guest from being started meanwhile, or the disks from being read if
+it was started first: the images are never of two moments.
 """
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from oslo_config import cfg
 
 from nova_snap.stream import nbd, pipeline
 from nova_snap.virt.libvirt import chain as chains
 from nova_snap.virt.libvirt import qemu_nbd
-from nova_snap.virt.libvirt.snapshot.base import Content, Extract, Request, file_content
-from nova_snap.virt.libvirt.snapshot.stream import open_image, socket_directory
+from nova_snap.virt.libvirt.backup_job import Export
+from nova_snap.virt.libvirt.snapshot.base import (
+    ImageRequest,
+    Point,
+    Request,
+    extract_all,
+    files,
+)
+from nova_snap.virt.libvirt.snapshot.stream import open_content, socket_directory
+from nova_snap.virt.libvirt.snapshot.workdir import WorkDir
 
 
 class Offline:
@@ -25,33 +33,68 @@ class Offline:
         self._conf = conf
 
     @contextlib.contextmanager
-    def open(self, request: Request) -> Iterator[Content]:
+    def open(self, request: Request) -> Iterator[Point]:
         """:raises nova_snap.exception.QemuNbdFailed: also if the guest is started first.
 
         :raises nova_snap.exception.QemuImgFailed: the same, for formats that cannot be streamed.
         """
         request.begin()
-        if request.image_format not in pipeline.FORMATS:
-            with file_content(self._extract(request), request) as content:
-                yield content
+        if all(image.image_format in pipeline.FORMATS for image in request.images):
+            with self._stream(request) as point:
+                yield point
             return
-        with contextlib.ExitStack() as stack:
-            directory = stack.enter_context(socket_directory(self._conf, request))
-            export = stack.enter_context(
-                qemu_nbd.export(
-                    chains.read(request.disk),
-                    os.path.join(directory, "nbd"),
-                    request.workdir.file("qemu-nbd.log"),
-                    lambda pid: request.workdir.note(reader_pid=pid),
-                )
-            )
-            timeout = self._conf.libvirt.snapshot_read_timeout
-            client = stack.enter_context(nbd.Client(export.socket, export.name, timeout=timeout))
-            request.monitor.on_cancel(client.close)
-            image = stack.enter_context(open_image(self._conf, request, client))
-            yield Content(image, image.size)
+        with contextlib.ExitStack() as locks:
+            if len(request.images) > 1:
+                # A tool that reads one disk after the other lets go of each: these keep them all.
+                self._export_all(request, locks)
+            with files(extract_all(request), request) as point:
+                locks.close()
+                yield point
 
-    def _extract(self, request: Request) -> Extract:
-        target = request.workdir.new_file("image")
-        request.backend.snapshot_extract(target, request.image_format)
-        return Extract(target)
+    @contextlib.contextmanager
+    def _stream(self, request: Request) -> Iterator[Point]:
+        timeout = self._conf.libvirt.snapshot_read_timeout
+        with contextlib.ExitStack() as stack:
+            contents = []
+            for image, export in self._export_all(request, stack):
+                client = nbd.Client(export.socket, export.name, timeout=timeout)
+                contents.append(open_content(self._conf, stack, image, client))
+            yield Point(contents)
+
+    def _export_all(
+        self, request: Request, stack: contextlib.ExitStack
+    ) -> Sequence[tuple[ImageRequest, Export]]:
+        """Export every disk: they are all locked before the first of them is read."""
+        directory = stack.enter_context(socket_directory(self._conf, request))
+        readers = _Readers(request.workdir)
+        return [
+            (
+                image,
+                stack.enter_context(
+                    qemu_nbd.export(
+                        chains.read(image.disk),
+                        os.path.join(directory, str(number)),
+                        request.workdir.file(f"qemu-nbd-{image.disk.target}.log"),
+                        readers.of(number),
+                    )
+                ),
+            )
+            for number, image in enumerate(request.images)
+        ]
+
+
+class _Readers:
+    """Notes the processes that read the disks: they would outlive this one."""
+
+    def __init__(self, workdir: WorkDir) -> None:
+        self._workdir = workdir
+        self._pids: dict[int, int] = {}
+
+    def of(self, number: int) -> Callable[[int], None]:
+        """:param number: of the disk. :returns: what is told its reader's process id, or 0."""
+
+        def note(pid: int) -> None:
+            self._pids[number] = pid
+            self._workdir.note(reader_pids=[each for each in self._pids.values() if each])
+
+        return note

@@ -54,8 +54,8 @@ class Recovery:
 
     def _recover(self, found: WorkDir) -> None:
         journal = found.journal
-        if journal.reader_pid:
-            qemu_nbd.end_orphan(journal.reader_pid, found.path)
+        for pid in journal.reader_pids:
+            qemu_nbd.end_orphan(pid, found.path)
         if journal.socket_directory:
             shutil.rmtree(journal.socket_directory, ignore_errors=True)
         if not journal.domain_uuid:

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The disk as of the moment of the request, read once and sent while the guest goes on.
+"""The disks as of the moment of the request, read once and sent while the guest goes on.
 
-A backup job offers the disk of that moment; what the guest overwrites meanwhile is kept in a
-scratch file, and nothing else is written on the host.
+A backup job offers the disks of that moment; what the guest overwrites meanwhile is kept in a
+scratch file for each of them, and nothing else is written on the host.
 """
 
 import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from oslo_config import cfg
@@ -19,13 +19,13 @@ from oslo_utils import units
 from nova_snap import exception
 from nova_snap.stream import nbd, pipeline
 from nova_snap.stream.control import Control
-from nova_snap.stream.image import Image
 from nova_snap.stream.throttle import Throttle
+from nova_snap.virt.driver import SnapshotMonitor
 from nova_snap.virt.libvirt import backup_job, domain_xml, qemu_img, quiesce
-from nova_snap.virt.libvirt.backup_job import Export, ScratchGuard
+from nova_snap.virt.libvirt.backup_job import ScratchGuard
 from nova_snap.virt.libvirt.capabilities import Capabilities
 from nova_snap.virt.libvirt.guest import Guest
-from nova_snap.virt.libvirt.snapshot.base import Content, Request
+from nova_snap.virt.libvirt.snapshot.base import Content, ImageRequest, Point, Request
 
 LOG = logging.getLogger(__name__)
 
@@ -44,37 +44,43 @@ class Stream:
         self._quiescer = quiesce.Quiescer(conf, capabilities)
 
     @contextlib.contextmanager
-    def open(self, request: Request) -> Iterator[Content]:
+    def open(self, request: Request) -> Iterator[Point]:
         """:raises nova_snap.exception.ScratchFull: if the guest writes more than there is room for.
 
         :raises nova_snap.exception.BackupJobFailed: if another backup runs.
         :raises nova_snap.exception.AgentError: if a required freeze failed.
         """
-        guest, workdir = request.guest, request.workdir
-        backup_job.check_free(guest, self._own_directories())
-        scratch = workdir.new_file("scratch")
-        self._tool.create_overlay(scratch, (), guest.disk_capacity(request.disk.target))
+        backup_job.check_free(request.guest, self._own_directories())
+        scratches = self._make_scratches(request)
         with contextlib.ExitStack() as stack:
             directory = stack.enter_context(socket_directory(self._conf, request))
-            export = Export(os.path.join(directory, "nbd"), request.disk.target)
-            client = nbd.Client(
-                export.socket, export.name, timeout=self._conf.libvirt.snapshot_read_timeout
-            )
-            guard = self._guard(request, scratch, export, client)
+            socket = os.path.join(directory, "nbd")
+            clients = [self._client(socket, image) for image in request.images]
+            guard = self._guard(request, list(scratches.values()), socket, clients)
             guard.check()
-            quiesced = self._begin(request, stack, export, scratch)
+            quiesced = self._begin(request, stack, socket, scratches)
             stack.enter_context(guard)
             stack.enter_context(_scratch_error(guard))
             request.begin()
-            stack.enter_context(client)
-            request.monitor.on_cancel(client.close)
-            image = stack.enter_context(open_image(self._conf, request, client))
-            yield Content(
-                image,
-                image.size,
-                quiesced=quiesced,
-                temp_bytes=guard.measure,
-            )
+            contents = [
+                open_content(self._conf, stack, image, client)
+                for image, client in zip(request.images, clients, strict=True)
+            ]
+            yield Point(contents, quiesced=quiesced, temp_bytes=guard.measure)
+
+    def _make_scratches(self, request: Request) -> Mapping[str, str]:
+        """An empty file for what the guest overwrites, for each disk: target and path."""
+        made = {}
+        for image in request.images:
+            target = image.disk.target
+            made[target] = request.workdir.new_file(f"scratch-{target}")
+            self._tool.create_overlay(made[target], (), request.guest.disk_capacity(target))
+        return made
+
+    def _client(self, socket: str, image: ImageRequest) -> nbd.Client:
+        return nbd.Client(
+            socket, image.disk.target, timeout=self._conf.libvirt.snapshot_read_timeout
+        )
 
     def _own_directories(self) -> list[str]:
         settings = self._conf.libvirt
@@ -82,18 +88,27 @@ class Stream:
         return [directory for directory in named if directory]
 
     def _guard(
-        self, request: Request, scratch: str, export: Export, client: nbd.Client
+        self,
+        request: Request,
+        scratches: Sequence[str],
+        socket: str,
+        clients: Sequence[nbd.Client],
     ) -> ScratchGuard:
         def stop() -> None:
             # In this order: see backup_job.Job.
-            client.close()
-            backup_job.end(request.guest, export.socket)
+            for client in clients:
+                client.close()
+            backup_job.end(request.guest, socket)
 
         reserve = self._conf.libvirt.snapshot_scratch_reserve * units.Mi
-        return ScratchGuard(request.guest, scratch, reserve, stop)
+        return ScratchGuard(request.guest, scratches, reserve, stop)
 
     def _begin(
-        self, request: Request, stack: contextlib.ExitStack, export: Export, scratch: str
+        self,
+        request: Request,
+        stack: contextlib.ExitStack,
+        socket: str,
+        scratches: Mapping[str, str],
     ) -> bool:
         """Begin the job, between a freeze and a thaw where that is wanted.
 
@@ -103,8 +118,8 @@ class Stream:
         job = stack.enter_context(
             backup_job.Job(
                 request.guest,
-                backup_job.job_xml(request.domain, request.disk, export, scratch),
-                export.socket,
+                backup_job.job_xml(request.domain, socket, scratches),
+                socket,
                 lambda socket: note(backup_socket=socket),
             )
         )
@@ -119,27 +134,35 @@ class Stream:
         return quiesced
 
 
-def open_image(
-    conf: cfg.ConfigOpts, request: Request, client: nbd.Client
-) -> contextlib.AbstractContextManager[Image]:
-    """The image of what ``client`` reads, as the configuration wants it."""
+def open_content(
+    conf: cfg.ConfigOpts, stack: contextlib.ExitStack, image: ImageRequest, client: nbd.Client
+) -> Content:
+    """The image of what ``client`` reads, as the configuration wants it.
+
+    :param stack: what is closed when the image has been read: the client, too.
+    """
     settings = conf.libvirt
     options = pipeline.Options(
-        image_format=request.image_format,
+        image_format=image.image_format,
         compression=settings.snapshot_compression,
         spool_memory=settings.snapshot_spool_memory * units.Mi,
     )
     control = Control(
-        progress=request.monitor.progress,
-        cancelled=lambda: _is_cancelled(request),
+        progress=image.monitor.progress,
+        cancelled=lambda: _is_cancelled(image.monitor),
         throttle=Throttle(settings.snapshot_bandwidth * units.Mi),
     )
-    return pipeline.open_image(client, options, control)
+    stack.enter_context(client)
+    image.monitor.on_cancel(client.close)
+    opened = stack.enter_context(pipeline.open_image(client, options, control))
+    # Its length belongs to the whole from now on, and not only when its turn comes.
+    control.account(0)
+    return Content(opened, opened.size)
 
 
-def _is_cancelled(request: Request) -> bool:
+def _is_cancelled(monitor: SnapshotMonitor) -> bool:
     try:
-        request.monitor.check()
+        monitor.check()
     except exception.NovaSnapError:
         return True
     return False

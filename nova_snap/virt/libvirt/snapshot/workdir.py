@@ -44,7 +44,7 @@ class Journal:
     :ivar autostart: of the domain, which is lost with its definition.
     :ivar detached: devices taken from the guest: kind, address and XML of each.
     :ivar backup_socket: where a backup job of the guest is exported.
-    :ivar reader_pid: of a qemu-nbd that reads the disk.
+    :ivar reader_pids: of the qemu-nbd that read the disks.
     :ivar socket_directory: of the sockets, which may lie elsewhere.
     """
 
@@ -60,7 +60,7 @@ class Journal:
     autostart: bool = False
     detached: Sequence[Sequence[str]] = ()
     backup_socket: str = ""
-    reader_pid: int = 0
+    reader_pids: Sequence[int] = ()
     socket_directory: str = ""
 
     @property
@@ -202,7 +202,11 @@ def _read_journal(path: str) -> Journal | None:
     """:returns: ``None`` for a directory that no snapshot made."""
     try:
         with open(os.path.join(path, _JOURNAL), encoding="utf-8") as file:
-            return Journal(**json.load(file))
-    except (OSError, ValueError, TypeError) as exc:
+            facts = json.load(file)
+            # What it was called when a snapshot had one disk.
+            if pid := facts.pop("reader_pid", 0):
+                facts["reader_pids"] = [pid]
+            return Journal(**facts)
+    except (OSError, ValueError, TypeError, AttributeError) as exc:
         LOG.warning("%s is no snapshot's directory, and left alone: %s", path, exc)
         return None

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a snapshot will do, decided before anything is done: of which disks, how, and into what."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from oslo_config import cfg
+
+from nova_snap.virt.libvirt import domain_xml, quiesce, snapshot_metadata
+from nova_snap.virt.libvirt.capabilities import Capabilities
+from nova_snap.virt.libvirt.guest import Guest
+from nova_snap.virt.libvirt.snapshot.methods import Choice, GuestFacts, choose_method
+
+
+@dataclasses.dataclass(frozen=True)
+class DiskPlan:
+    """A disk to take, and the format of its image."""
+
+    disk: domain_xml.Disk
+    image_format: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """:ivar disks: the root disk first.
+
+    :ivar quiesce: freeze the guest's file systems for the point in time.
+    :ivar quiesce_required: fail rather than go on without.
+    """
+
+    domain: domain_xml.Domain
+    facts: GuestFacts
+    disks: Sequence[DiskPlan]
+    choice: Choice
+    quiesce: bool
+    quiesce_required: bool
+
+
+def make(
+    conf: cfg.ConfigOpts, capabilities: Capabilities, guest: Guest, policy: quiesce.Policy
+) -> Plan:
+    """Look at the guest and decide. Changes nothing.
+
+    :param policy: of the instance's image.
+    :raises nova_snap.exception.DiskNotFound: if there is no root disk.
+    :raises nova_snap.exception.SnapshotMethodUnavailable: if no method can do it.
+    :raises nova_snap.exception.QuiesceUnsupported: if it cannot be quiesced but has to be.
+    """
+    domain = guest.describe()
+    root = _disk_plan(conf, domain.root_disk())
+    facts = GuestFacts(
+        power_state=guest.power_state(),
+        active=guest.is_active(),
+        virt_type=domain.virt_type,
+        has_managed_save=guest.has_managed_save(),
+        quiesce_required=policy.required,
+    )
+    choice = choose_method(
+        capabilities, conf.libvirt.snapshot_method, facts, root.disk, root.image_format
+    )
+    return Plan(
+        domain=domain,
+        facts=facts,
+        disks=[root],
+        choice=choice,
+        quiesce=quiesce.can_quiesce(policy, facts.power_state, domain),
+        quiesce_required=policy.required,
+    )
+
+
+def _disk_plan(conf: cfg.ConfigOpts, disk: domain_xml.Disk) -> DiskPlan:
+    wanted = snapshot_metadata.image_format(conf.libvirt.snapshot_image_format, disk.format)
+    return DiskPlan(disk, wanted)

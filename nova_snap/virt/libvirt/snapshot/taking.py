@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A snapshot from the plan to the last image's last byte."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from oslo_config import cfg
+from oslo_log import log as logging
+
+from nova_snap import context as nova_context
+from nova_snap import exception
+from nova_snap.virt import driver
+from nova_snap.virt.libvirt import imagebackend, qemu_img, quiesce, snapshot_metadata
+from nova_snap.virt.libvirt.guest import Guest
+from nova_snap.virt.libvirt.host import Host
+from nova_snap.virt.libvirt.snapshot import plan as plans
+from nova_snap.virt.libvirt.snapshot import workdir
+from nova_snap.virt.libvirt.snapshot.base import (
+    Content,
+    ImageRequest,
+    Point,
+    Request,
+    SnapshotMethod,
+)
+from nova_snap.virt.libvirt.snapshot.managed_save import ManagedSave
+from nova_snap.virt.libvirt.snapshot.methods import Method
+from nova_snap.virt.libvirt.snapshot.mirror import Mirror
+from nova_snap.virt.libvirt.snapshot.offline import Offline
+from nova_snap.virt.libvirt.snapshot.plan import Plan
+from nova_snap.virt.libvirt.snapshot.progress import Progress, parts
+from nova_snap.virt.libvirt.snapshot.stream import Stream
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """What the driver was asked for.
+
+    :ivar image_id: an image in status ``queued``, for the root disk.
+    """
+
+    context: nova_context.RequestContext
+    instance: driver.InstanceLike
+    image_id: str
+    progress: Progress
+
+
+class Taking:
+    """Takes snapshots of one libvirt's guests."""
+
+    def __init__(
+        self,
+        conf: cfg.ConfigOpts,
+        host: Host,
+        tool: qemu_img.QemuImg,
+        image_api: driver.ImageUploader,
+    ) -> None:
+        self._conf = conf
+        self._host = host
+        self._tool = tool
+        self._image_api = image_api
+
+    def take(self, order: Order, guest: Guest) -> driver.SnapshotReport:
+        """:raises nova_snap.exception.NovaSnapError: if it fails; nothing is left behind then, but
+        the image's record."""
+        instance = order.instance
+        base = self._base_image(order.context, instance)
+        name = self._image_api.get(order.context, order.image_id)["name"]
+        policy = quiesce.Policy.from_properties(instance.image_properties)
+        plan = plans.make(self._conf, self._host.capabilities(), guest, policy)
+        choice, root = plan.choice, plan.disks[0]
+        order.progress.method = choice.method.value
+        LOG.info(
+            "Snapshot %s of instance %s by method %s: %s",
+            order.image_id, instance.uuid, choice.method, choice.reason,
+        )  # fmt: skip
+        metadata = [snapshot_metadata.create(base, instance, root.image_format, name)]
+        with self._point(order, guest, plan) as point:
+            order.progress.upload()
+            sent = self._send_all(order, [order.image_id], metadata, point.contents)
+            temp_bytes = point.temp_bytes()
+        return driver.SnapshotReport(
+            method=choice.method.value,
+            reason=choice.reason,
+            image_format=root.image_format,
+            uploaded_bytes=sent,
+            quiesced=point.quiesced,
+            temp_bytes=temp_bytes,
+        )
+
+    def _base_image(
+        self, context: nova_context.RequestContext, instance: driver.InstanceLike
+    ) -> Mapping[str, Any]:
+        """The image that the instance was made from, which may be long gone."""
+        if not instance.image_ref:
+            return {}
+        try:
+            return self._image_api.get(context, instance.image_ref)
+        except (exception.ImageNotFound, exception.ImageForbidden) as exc:
+            LOG.info("The base image of instance %s is not used: %s", instance.uuid, exc)
+            return {}
+
+    # -- the point in time -----------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _point(self, order: Order, guest: Guest, plan: Plan) -> Iterator[Point]:
+        """The disks as of one instant, by the method of the plan."""
+        with self._temporary(order.instance, guest, plan) as directory:
+            request = self._request(order.progress, guest, plan, directory)
+            with self._method(plan.choice.method).open(request) as point:
+                yield point
+
+    def _request(
+        self, progress: Progress, guest: Guest, plan: Plan, directory: workdir.WorkDir
+    ) -> Request:
+        compress = self._conf.libvirt.snapshot_compression in ("zlib", "zstd")
+        monitors = parts(progress.monitor, len(plan.disks))
+        return Request(
+            guest=guest,
+            domain=plan.domain,
+            power_state=plan.facts.power_state,
+            images=[
+                ImageRequest(
+                    disk=each.disk,
+                    backend=imagebackend.snapshot_backend(each.disk, self._tool, compress),
+                    image_format=each.image_format,
+                    monitor=monitor,
+                )
+                for each, monitor in zip(plan.disks, monitors, strict=True)
+            ],
+            workdir=directory,
+            begin=progress.begin,
+            quiesce=plan.quiesce,
+            quiesce_required=plan.quiesce_required,
+            monitor=progress.monitor,
+        )
+
+    @contextlib.contextmanager
+    def _temporary(
+        self, instance: driver.InstanceLike, guest: Guest, plan: Plan
+    ) -> Iterator[workdir.WorkDir]:
+        """The snapshot's directory, gone in every outcome in which its guest is right again."""
+        directory = workdir.create(self._conf.libvirt.snapshots_directory, instance.uuid)
+        try:
+            directory.note(
+                domain=guest.name,
+                domain_uuid=guest.uuid,
+                method=plan.choice.method.value,
+                disk=plan.disks[0].disk.target,
+                power_state=plan.facts.power_state,
+            )
+            yield directory
+        finally:
+            directory.close()
+
+    def _method(self, method: Method) -> SnapshotMethod:
+        capabilities = self._host.capabilities()
+        made: Mapping[Method, Callable[[], SnapshotMethod]] = {
+            Method.STREAM: lambda: Stream(self._conf, self._tool, capabilities),
+            Method.OFFLINE: lambda: Offline(self._conf),
+            Method.MANAGED_SAVE: lambda: ManagedSave(self._conf),
+            Method.MIRROR: lambda: Mirror(self._conf, self._host, self._tool, capabilities),
+        }
+        return made[method]()
+
+    # -- the images ------------------------------------------------------------------------
+
+    def _send_all(
+        self,
+        order: Order,
+        image_ids: Sequence[str],
+        metadata: Sequence[Mapping[str, Any]],
+        contents: Sequence[Content],
+    ) -> int:
+        """Send one image after the other.
+
+        :returns: how many bytes they have.
+        """
+        sent = 0
+        for image_id, values, content in zip(image_ids, metadata, contents, strict=True):
+            sent += self._send(order, image_id, values, content)
+        return sent
+
+    def _send(
+        self, order: Order, image_id: str, metadata: Mapping[str, Any], content: Content
+    ) -> int:
+        self._image_api.update(
+            order.context, image_id, metadata, content.data, content.size,
+            on_cancel=order.progress.monitor.on_cancel,
+        )  # fmt: skip
+        return content.data.tell()
