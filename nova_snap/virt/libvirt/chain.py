@@ -15,12 +15,18 @@ from collections.abc import Sequence
 from typing import Any, BinaryIO, Final
 
 from nova_snap import exception
-from nova_snap.virt.libvirt import domain_xml, qcow2_header
+from nova_snap.virt.libvirt import domain_disks, qcow2_header
+from nova_snap.virt.libvirt.domain_disks import Encryption, NetworkSource, SecretReference
 
 SUPPORTED_FORMATS: Final = ("qcow2", "raw")
+SUPPORTED_ENCRYPTION: Final = "luks"
 
 # libvirt refuses longer chains too.
 MAX_DEPTH: Final = 200
+
+FILE: Final = "file"
+HOST_DEVICE: Final = "host_device"
+RBD: Final = "rbd"
 
 # A colon before any slash makes QEMU take what stands before it for a protocol.
 _PROTOCOL = re.compile(r"[^/]*:")
@@ -28,75 +34,148 @@ _PROTOCOL = re.compile(r"[^/]*:")
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """:ivar path: absolute.
+    """:ivar path: absolute; for an RBD image what to call it.
 
-    :ivar virtual_size: bytes that the guest would see of this layer.
+    :ivar virtual_size: bytes that the guest would see of this layer. 0 for an RBD image: only its
+        cluster knows.
+    :ivar driver: what QEMU reaches it with: ``file``, ``host_device`` or ``rbd``.
+    :ivar network: of an RBD image.
+    :ivar encryption: what it is decrypted with as it is read.
     """
 
     path: str
     format: str
     virtual_size: int
+    driver: str = FILE
+    network: NetworkSource | None = None
+    encryption: Encryption | None = None
 
 
 Chain = Sequence[Layer]
 """From the disk itself down to the base."""
 
 
-def read(disk: domain_xml.Disk) -> Chain:
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """Where a layer is, before it is looked into."""
+
+    path: str
+    format: str
+    driver: str = FILE
+    encryption: Encryption | None = None
+
+
+def read(disk: domain_disks.Disk) -> Chain:
     """The chain of a domain's disk.
 
-    :raises nova_snap.exception.UnsafeDisk: if any layer is not a plain file of a known format.
+    Whether an image may be made of a disk that is encrypted is not decided here.
+
+    :raises nova_snap.exception.UnsafeDisk: if any layer is not a plain file of a known format; the
+        disk itself may also be a block device, or an RBD image of the format raw.
     """
-    if disk.source_type != "file" or disk.path is None:
-        raise exception.UnsafeDisk(
-            path=disk.path or disk.target,
-            reason=f"its source is of type {disk.source_type}; only files can be read",
-        )
-    if disk.encrypted:
-        raise exception.UnsafeDisk(path=disk.path, reason="it is encrypted")
     if disk.sliced:
-        raise exception.UnsafeDisk(path=disk.path, reason="it is only a slice of its file")
-    shown = {layer.path: layer.format for layer in disk.backing if layer.path is not None}
-    return read_file(disk.path, disk.format, shown)
+        raise exception.UnsafeDisk(path=disk.description, reason="it is only a slice of its file")
+    if disk.encryption is not None:
+        _check_encryption(disk.encryption, disk.description)
+    if disk.network is not None and disk.is_rbd:
+        return [_rbd_layer(disk, disk.network)]
+    if disk.source_type not in ("file", "block") or disk.path is None:
+        raise exception.UnsafeDisk(
+            path=disk.description,
+            reason=f"its source is of type {disk.source_type}; only files, block devices and RBD "
+            "images can be read",
+        )
+    driver = HOST_DEVICE if disk.source_type == "block" else FILE
+    return _read_chain(_Place(disk.path, disk.format, driver, disk.encryption), disk.backing)
 
 
-def read_file(path: str, image_format: str, shown: dict[str, str] | None = None) -> Chain:
+def read_file(path: str, image_format: str) -> Chain:
     """The chain of an image.
 
-    :param shown: formats of backing files that libvirt tells, for headers that do not.
     :raises nova_snap.exception.UnsafeDisk: as :func:`read`.
     """
+    return _read_chain(_Place(path, image_format), ())
+
+
+def _read_chain(top: _Place, shown: Sequence[domain_disks.Layer]) -> Chain:
+    """:param shown: backing files as libvirt tells them, for what headers do not tell."""
+    known = {layer.path: layer for layer in shown if layer.path is not None}
     layers: list[Layer] = []
     seen: set[tuple[int, int]] = set()
-    following: tuple[str, str] | None = (path, image_format)
+    following: _Place | None = top
     while following is not None:
         if len(layers) == MAX_DEPTH:
             raise exception.UnsafeDisk(
-                path=path, reason=f"it has more than {MAX_DEPTH} backing files"
+                path=top.path, reason=f"it has more than {MAX_DEPTH} backing files"
             )
-        layer_path, layer_format = following
-        layer, identity, following = _read_layer(layer_path, layer_format, shown or {})
+        place = following
+        layer, identity, following = _read_layer(place, known)
         if identity in seen:
-            raise exception.UnsafeDisk(path=path, reason=f"{layer_path} is its own backing file")
+            raise exception.UnsafeDisk(
+                path=top.path, reason=f"{place.path} is its own backing file"
+            )
         seen.add(identity)
         layers.append(layer)
     return layers
 
 
+def secrets(chain: Chain) -> Sequence[tuple[str, SecretReference]]:
+    """What QEMU needs to read the chain, by the ids that :func:`blockdev` calls them."""
+    needed = []
+    for number, layer in enumerate(chain):
+        if layer.encryption is not None and layer.encryption.secret is not None:
+            needed.append((_key_id(number), layer.encryption.secret))
+        if layer.network is not None and layer.network.secret is not None:
+            needed.append((_auth_id(number), layer.network.secret))
+    return needed
+
+
+def _key_id(number: int) -> str:
+    return f"layer{number}-key"
+
+
+def _auth_id(number: int) -> str:
+    return f"layer{number}-auth"
+
+
 def blockdev(chain: Chain) -> dict[str, Any]:
     """The chain as QEMU's block layer describes it (``BlockdevOptions``)."""
     node: dict[str, Any] | None = None
-    for layer in reversed(chain):
-        described: dict[str, Any] = {
-            "driver": layer.format,
-            "file": {"driver": "file", "filename": layer.path},
-        }
+    for number, layer in reversed(list(enumerate(chain))):
+        described: dict[str, Any] = {"driver": layer.format, "file": _protocol_node(layer, number)}
         if layer.format != "raw":
             # An explicit null: what the header says of a backing file does not count.
             described["backing"] = node
+        if layer.encryption is not None:
+            key = {"key-secret": _key_id(number)}
+            if layer.format == "raw":
+                described |= {"driver": layer.encryption.format, **key}
+            else:
+                described["encrypt"] = {"format": layer.encryption.format, **key}
         node = described
     if node is None:
         raise ValueError("a chain has at least one layer")
+    return node
+
+
+def _protocol_node(layer: Layer, number: int) -> dict[str, Any]:
+    source = layer.network
+    if source is None:
+        return {"driver": layer.driver, "filename": layer.path}
+    node: dict[str, Any] = {"driver": RBD, "pool": source.pool, "image": source.image}
+    optional = {
+        "namespace": source.namespace,
+        "snapshot": source.snapshot,
+        "conf": source.config_file,
+        "user": source.user,
+    }
+    node |= {key: value for key, value in optional.items() if value is not None}
+    if source.hosts:
+        # 6789 is what Ceph's monitors have, and what libvirt takes where the XML has no port.
+        node["server"] = [{"host": name, "port": port or "6789"} for name, port in source.hosts]
+    if source.secret is not None:
+        node["key-secret"] = _auth_id(number)
+        node["auth-client-required"] = ["cephx", "none"]
     return node
 
 
@@ -104,13 +183,15 @@ def filename(chain: Chain, exclusive: bool = False) -> str:
     """The chain as an argument for QEMU's tools that leaves nothing to be found out.
 
     :param exclusive: nobody may write to the disk as long as it is read, nor read it as long as
-        somebody may write.
+        somebody may write. That is QEMU's lock on the file; one on a block device is not seen by
+        whoever has the device under another node, as libvirt's guests do (see
+        :mod:`nova_snap.virt.libvirt.write_watch`), and RBD has none.
     """
     node = blockdev(chain)
     # QEMU's driver for qcow2 takes care of that itself. The one for raw does not when it only
     # reads, so that a guest could be started, and write, meanwhile. The filter passes everything
     # on; there is no other way to ask QEMU for the lock.
-    if exclusive and chain[0].format == "raw":
+    if exclusive and chain[0].format == "raw" and chain[0].driver != RBD:
         node["file"] = {
             "driver": "blkdebug",
             "image": node["file"],
@@ -119,28 +200,55 @@ def filename(chain: Chain, exclusive: bool = False) -> str:
     return "json:" + json.dumps(node)
 
 
-def _read_layer(
-    path: str, image_format: str, shown: dict[str, str]
-) -> tuple[Layer, tuple[int, int], tuple[str, str] | None]:
-    if image_format not in SUPPORTED_FORMATS:
+def _rbd_layer(disk: domain_disks.Disk, source: NetworkSource) -> Layer:
+    if disk.format != "raw":
+        raise exception.UnsafeDisk(
+            path=disk.description,
+            reason=f"its format is {disk.format}; an RBD image can be read as raw only",
+        )
+    return Layer(disk.description, disk.format, 0, RBD, source, disk.encryption)
+
+
+def _check_encryption(encryption: Encryption, path: str) -> None:
+    if encryption.format != SUPPORTED_ENCRYPTION:
         raise exception.UnsafeDisk(
             path=path,
-            reason=f"its format is {image_format}; supported are {' and '.join(SUPPORTED_FORMATS)}",
+            reason=f"its encryption is {encryption.format}; {SUPPORTED_ENCRYPTION} is supported",
         )
-    with _open(path) as file:
+    if encryption.secret is None:
+        raise exception.UnsafeDisk(path=path, reason="it is encrypted, and no secret is named")
+
+
+def _read_layer(
+    place: _Place, known: dict[str, domain_disks.Layer]
+) -> tuple[Layer, tuple[int, int], _Place | None]:
+    path, encryption = place.path, place.encryption
+    if place.format not in SUPPORTED_FORMATS:
+        raise exception.UnsafeDisk(
+            path=path,
+            reason=f"its format is {place.format}; supported are {' and '.join(SUPPORTED_FORMATS)}",
+        )
+    with _open(path, place.driver) as file:
         status = os.fstat(file.fileno())
         identity = (status.st_dev, status.st_ino)
-        if image_format == "raw":
-            return Layer(path, "raw", status.st_size), identity, None
-        header = qcow2_header.read(file, path)
-    layer = Layer(path, "qcow2", header.virtual_size)
+        if place.format == "raw":
+            # The size of a block device is not in its status.
+            size = os.lseek(file.fileno(), 0, os.SEEK_END)
+            return Layer(path, "raw", size, place.driver, None, encryption), identity, None
+        header = qcow2_header.read(file, path, encrypted=encryption is not None)
+    layer = Layer(path, "qcow2", header.virtual_size, place.driver, None, encryption)
     if header.backing_file is None:
         return layer, identity, None
     backing = _backing_path(path, header.backing_file)
-    return layer, identity, (backing, _backing_format(path, backing, header, shown))
+    shown = known.get(backing)
+    encryption = None if shown is None else shown.encryption
+    if encryption is not None:
+        _check_encryption(encryption, backing)
+    backing_format = _backing_format(path, backing, header, shown)
+    return layer, identity, _Place(backing, backing_format, encryption=encryption)
 
 
-def _open(path: str) -> BinaryIO:
+def _open(path: str, driver: str = FILE) -> BinaryIO:
     if not os.path.isabs(path):
         raise exception.UnsafeDisk(path=path, reason="its path is not absolute")
     try:
@@ -148,9 +256,12 @@ def _open(path: str) -> BinaryIO:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as exc:
         raise exception.UnsafeDisk(path=path, reason=f"it cannot be read: {exc}") from exc
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    mode = os.fstat(descriptor).st_mode
+    expected = stat.S_ISBLK(mode) if driver == HOST_DEVICE else stat.S_ISREG(mode)
+    if not expected:
         os.close(descriptor)
-        raise exception.UnsafeDisk(path=path, reason="it is not a regular file")
+        kind = "block device" if driver == HOST_DEVICE else "regular file"
+        raise exception.UnsafeDisk(path=path, reason=f"it is not a {kind}")
     return os.fdopen(descriptor, "rb")
 
 
@@ -163,12 +274,15 @@ def _backing_path(path: str, name: str) -> str:
 
 
 def _backing_format(
-    path: str, backing: str, header: qcow2_header.Qcow2Header, shown: dict[str, str]
+    path: str,
+    backing: str,
+    header: qcow2_header.Qcow2Header,
+    shown: domain_disks.Layer | None,
 ) -> str:
     if header.backing_format is not None:
         return header.backing_format
-    if backing in shown:
-        return shown[backing]
+    if shown is not None:
+        return shown.format
     # libvirt takes such a backing file for raw, but newer versions look into it first. Where both
     # come to the same, raw it is; else one of them would read another disk than the other.
     with _open(backing) as file:

@@ -10,7 +10,22 @@ from typing import Final
 from lxml import etree
 
 from nova_snap import exception
-from nova_snap.virt.libvirt import nova_metadata
+from nova_snap.virt.libvirt import domain_disks, nova_metadata
+from nova_snap.virt.libvirt.domain_disks import Disk, Layer, Mirror
+
+__all__ = [
+    "Disk",
+    "Domain",
+    "HostDevice",
+    "Layer",
+    "Mirror",
+    "backup_socket",
+    "dac_owner",
+    "device_exists",
+    "parse",
+    "read_root",
+    "without_secrets",
+]
 
 MAX_XML_BYTES: Final = 4 * 1024 * 1024
 AGENT_CHANNEL: Final = "org.qemu.guest_agent.0"
@@ -25,53 +40,6 @@ _UNITS: Final = {
     "GB": 10**9, "G": 2**30, "GiB": 2**30,
     "TB": 10**12, "T": 2**40, "TiB": 2**40,
 }  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class Layer:
-    """A backing file that libvirt shows. :ivar path: ``None`` unless it is a file."""
-
-    path: str | None
-    format: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Mirror:
-    """The destination of an active copy.
-
-    :ivar job: such as ``copy`` or ``active-commit``.
-    :ivar ready: the copy has caught up with the guest and follows it.
-    """
-
-    path: str | None
-    job: str
-    ready: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class Disk:
-    """A ``<disk>``.
-
-    :ivar target: such as ``vda``.
-    :ivar source_type: ``file``, ``block``, ``network`` or ``volume``.
-    :ivar path: of the file or block device.
-    :ivar format: what the XML names, and ``raw`` where it names none, as libvirt has it. It is
-        never found out by looking into the file: a guest can make a raw disk look like anything.
-    :ivar backing: the backing files in order, where libvirt shows them: of a running guest.
-    :ivar sliced: the disk is only a part of its file.
-    """
-
-    target: str
-    bus: str | None
-    device: str
-    source_type: str
-    path: str | None
-    format: str
-    serial: str | None = None
-    backing: Sequence[Layer] = ()
-    encrypted: bool = False
-    sliced: bool = False
-    mirror: Mirror | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +108,7 @@ def parse(xml: str, name: str) -> Domain:
         memory_mb=_memory_mb(root, name),
         architecture=_attribute(root, "os/type", "arch"),
         os_type=_os_type(root),
-        disks=tuple(_disk(element, name) for element in root.iterfind("devices/disk")),
+        disks=tuple(domain_disks.parse(element, name) for element in root.iterfind("devices/disk")),
         host_devices=tuple(_host_devices(root)),
         agent_channel=_agent_channel(root),
         nova=nova_metadata.parse(root),
@@ -260,58 +228,6 @@ def _os_type(root: etree._Element) -> str | None:
     for element in root.iterfind(f"metadata//{_LIBOSINFO}"):
         return "windows" if "microsoft.com" in element.get("id", "") else "linux"
     return None
-
-
-def _disk(element: etree._Element, name: str) -> Disk:
-    target = _attribute(element, "target", "dev")
-    if not target:
-        raise exception.InvalidDomain(domain=name, reason="one of its disks has no <target dev>")
-    source_type = element.get("type", "file")
-    return Disk(
-        target=target,
-        bus=_attribute(element, "target", "bus"),
-        device=element.get("device", "disk"),
-        source_type=source_type,
-        path=_source_path(element),
-        format=_attribute(element, "driver", "type") or "raw",
-        serial=element.findtext("serial"),
-        backing=tuple(_backing(element)),
-        encrypted=element.find("encryption") is not None
-        or element.find("source/encryption") is not None,
-        sliced=element.find("source/slices") is not None,
-        mirror=_mirror(element),
-    )
-
-
-def _source_path(element: etree._Element) -> str | None:
-    return _attribute(element, "source", "file") or _attribute(element, "source", "dev")
-
-
-def _backing(element: etree._Element) -> list[Layer]:
-    layers = []
-    store = element.find("backingStore")
-    # The end of the chain is an element without a source.
-    while store is not None and store.find("source") is not None:
-        layers.append(
-            Layer(
-                path=_attribute(store, "source", "file"),
-                format=_attribute(store, "format", "type") or "raw",
-            )
-        )
-        store = store.find("backingStore")
-    return layers
-
-
-def _mirror(element: etree._Element) -> Mirror | None:
-    mirror = element.find("mirror")
-    if mirror is None:
-        return None
-    return Mirror(
-        path=mirror.get("file") or _source_path(mirror),
-        job=mirror.get("job", "copy"),
-        # 'abort' and 'pivot' say that the end was already asked for.
-        ready=mirror.get("ready") == "yes",
-    )
 
 
 def _host_devices(root: etree._Element) -> list[HostDevice]:

@@ -30,6 +30,7 @@ _EXTENSION_END = 0x00000000
 _EXTENSION_BACKING_FORMAT = 0xE2792ACA
 _EXTENSION_DATA_FILE = 0x44415441
 
+_CRYPT_LUKS = 2
 _FEATURE_DATA_FILE = 1 << 2
 # dirty, corrupt, external data file, compression type, extended L2
 _KNOWN_FEATURES = 0b11111
@@ -48,12 +49,13 @@ class Qcow2Header:
     backing_format: str | None
 
 
-def read(file: BinaryIO, path: str) -> Qcow2Header:
+def read(file: BinaryIO, path: str, encrypted: bool = False) -> Qcow2Header:
     """Read the header of an open image.
 
     :param path: what to call the image in errors.
-    :raises nova_snap.exception.UnsafeDisk: if this is no qcow2 image, is encrypted, or keeps its
-        data in a file of another name.
+    :param encrypted: it must be encrypted with LUKS; else it must not be encrypted.
+    :raises nova_snap.exception.UnsafeDisk: if this is no qcow2 image, is encrypted otherwise, or
+        keeps its data in a file of another name.
     """
     start = _read_at(file, 0, _V3_HEADER_LENGTH, path, at_least=_V2_HEADER_LENGTH)
     magic, version, backing_offset, backing_size, cluster_bits, size, crypt = _FIXED.unpack_from(
@@ -65,8 +67,10 @@ def read(file: BinaryIO, path: str) -> Qcow2Header:
         raise _refused(path, f"it is qcow2 of version {version}; 2 and 3 are known")
     if not _MIN_CLUSTER_BITS <= cluster_bits <= _MAX_CLUSTER_BITS:
         raise _refused(path, f"its clusters are of 2^{cluster_bits} bytes")
-    if crypt:
-        raise _refused(path, "it is encrypted")
+    if encrypted and crypt != _CRYPT_LUKS:
+        raise _refused(path, "it is said to be encrypted with LUKS, but its header is not")
+    if crypt and not encrypted:
+        raise _refused(path, "it is encrypted, and the domain does not say with which secret")
     header_length = _V2_HEADER_LENGTH
     if version == 3:
         header_length = _check_version_3(start, path)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from nova_snap import exception
-from nova_snap.virt.libvirt import chain, domain_xml, qcow2_header
+from nova_snap.virt.libvirt import chain, domain_disks, qcow2_header
+from nova_snap.virt.libvirt.domain_disks import Encryption, NetworkSource, SecretReference
 
 MIB = 1 << 20
 
@@ -46,8 +47,8 @@ def header(
     return (fixed + body + backing).ljust(65536, b"\0")
 
 
-def disk(path: Path, image_format: str = "qcow2", **values) -> domain_xml.Disk:
-    return domain_xml.Disk("vda", "virtio", "disk", "file", str(path), image_format, **values)
+def disk(path: Path, image_format: str = "qcow2", **values) -> domain_disks.Disk:
+    return domain_disks.Disk("vda", "virtio", "disk", "file", str(path), image_format, **values)
 
 
 def refusal(path: Path, image_format: str = "qcow2") -> str:
@@ -133,7 +134,7 @@ def test_format_that_the_header_does_not_name_but_libvirt_does(tmp_path):
     base = create(tmp_path / "base")
     path = tmp_path / "disk"
     path.write_bytes(header(backing=str(base).encode()))
-    shown = disk(path, backing=(domain_xml.Layer(str(base), "qcow2"),))
+    shown = disk(path, backing=(domain_disks.Layer(str(base), "qcow2"),))
     assert chain.read(shown)[1].format == "qcow2"
 
 
@@ -225,10 +226,17 @@ def test_pipe_is_refused_at_once(tmp_path):
     assert "not a regular file" in refusal(tmp_path / "pipe", "raw")
 
 
+KEY = SecretReference("volume", "6e1d4f62-5c35-4b43-9c5e-3f4d0d5ae111")
+LUKS = Encryption("luks", KEY)
+
+
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"encrypted": True}, "encrypted"),
+        ({"encryption": LUKS}, "said to be encrypted with LUKS"),
+        ({"encryption": Encryption("luks")}, "no secret is named"),
+        ({"encryption": Encryption("luks2", KEY)}, "its encryption is luks2"),
+        ({"encryption": Encryption("qcow", KEY)}, "its encryption is qcow"),
         ({"sliced": True}, "slice"),
     ],
 )
@@ -237,10 +245,133 @@ def test_refused_disk(tmp_path, values, reason):
         chain.read(disk(create(tmp_path / "disk"), **values))
 
 
-def test_disk_that_is_no_file_is_refused():
-    block = domain_xml.Disk("vda", "virtio", "disk", "block", "/dev/sda", "raw")
-    with pytest.raises(exception.UnsafeDisk, match="only files"):
-        chain.read(block)
+@pytest.mark.parametrize("source_type", ["volume", "network", "nvme"])
+def test_disk_that_is_neither_file_nor_device_is_refused(source_type):
+    other = domain_disks.Disk("vda", "virtio", "disk", source_type, None, "raw")
+    with pytest.raises(exception.UnsafeDisk, match=f"of type {source_type}; only files"):
+        chain.read(other)
+
+
+def test_file_is_no_block_device_and_the_other_way(tmp_path, loop_device):
+    path = create(tmp_path / "disk", image_format="raw")
+    with pytest.raises(exception.UnsafeDisk, match="not a block device"):
+        chain.read(domain_disks.Disk("vda", "virtio", "disk", "block", str(path), "raw"))
+    assert "not a regular file" in refusal(loop_device(MIB), "raw")
+
+
+@pytest.fixture
+def loop_device(tmp_path):
+    """Makes block devices on files of a given size."""
+    made = []
+
+    def make(size: int) -> Path:
+        backing = tmp_path / f"device-{len(made)}"
+        with backing.open("wb") as file:
+            file.truncate(size)
+        losetup = ["losetup", "--find", "--show", str(backing)]
+        made.append(subprocess.run(losetup, check=True, capture_output=True, text=True).stdout)
+        return Path(made[-1].strip())
+
+    yield make
+    for device in made:
+        subprocess.run(["losetup", "--detach", device.strip()], check=True)
+
+
+def test_block_device(tmp_path, loop_device):
+    """Its size is the device's, and a link to it is as good as it."""
+    device = loop_device(3 * MIB)
+    link = tmp_path / "volume"
+    link.symlink_to(device)
+    for path in (device, link):
+        found = chain.read(domain_disks.Disk("vda", "virtio", "disk", "block", str(path), "raw"))
+        assert found == [chain.Layer(str(path), "raw", 3 * MIB, chain.HOST_DEVICE)]
+        assert chain.blockdev(found) == {
+            "driver": "raw",
+            "file": {"driver": "host_device", "filename": str(path)},
+        }
+
+
+def test_qcow2_on_a_block_device(tmp_path, loop_device):
+    device = loop_device(3 * MIB)
+    base = create(tmp_path / "base", image_format="raw")
+    create(device, "-b", str(base), "-F", "raw")
+    found = chain.read(domain_disks.Disk("vda", "virtio", "disk", "block", str(device), "qcow2"))
+    assert [(layer.driver, layer.format, layer.virtual_size) for layer in found] == [
+        ("host_device", "qcow2", MIB),
+        ("file", "raw", MIB),
+    ]
+
+
+def rbd(image_format: str = "raw", **values) -> domain_disks.Disk:
+    source = NetworkSource("rbd", "vms/x_disk", **values)
+    return domain_disks.Disk("vda", "virtio", "disk", "network", None, image_format, network=source)
+
+
+def test_rbd_image_of_a_cluster_that_wants_no_authentication():
+    found = chain.read(rbd())
+    assert [(layer.path, layer.driver) for layer in found] == [("rbd:vms/x_disk", "rbd")]
+    node = {"driver": "rbd", "pool": "vms", "image": "x_disk"}
+    assert chain.blockdev(found) == {"driver": "raw", "file": node}
+    assert chain.secrets(found) == []
+    # QEMU's locks are on files: there is nothing to ask for.
+    assert "blkdebug" not in chain.filename(found, exclusive=True)
+
+
+def test_rbd_image_with_all_that_libvirt_can_say():
+    disk = rbd(
+        hosts=(("mon1", "6790"), ("fd00::2", None)), user="nova", secret_uuid=KEY.uuid,
+        config_file="/etc/ceph/other.conf", snapshot="s1",
+    )  # fmt: skip
+    found = chain.read(disk)
+    assert chain.blockdev(found)["file"] == {
+        "driver": "rbd", "pool": "vms", "image": "x_disk", "snapshot": "s1",
+        "conf": "/etc/ceph/other.conf", "user": "nova", "key-secret": "layer0-auth",
+        "auth-client-required": ["cephx", "none"],
+        "server": [{"host": "mon1", "port": "6790"}, {"host": "fd00::2", "port": "6789"}],
+    }  # fmt: skip
+    assert chain.secrets(found) == [("layer0-auth", SecretReference("ceph", KEY.uuid))]
+
+
+def test_rbd_image_of_another_format_is_refused():
+    with pytest.raises(exception.UnsafeDisk, match="rbd:vms/x_disk is refused: its format is qcow"):
+        chain.read(rbd("qcow2"))
+
+
+def luks(path: Path, image_format: str, *options: str) -> Path:
+    key = path.with_name("key")
+    key.write_text("passphrase")
+    prefix = "encrypt." if image_format == "qcow2" else ""
+    create(
+        path, "--object", f"secret,id=key,file={key}", "-o",
+        f"{prefix}key-secret=key,{prefix}iter-time=10" + (",encrypt.format=luks" if prefix else ""),
+        *options, image_format=image_format,
+    )  # fmt: skip
+    return path
+
+
+@pytest.mark.parametrize(("made", "said"), [("qcow2", "qcow2"), ("luks", "raw")])
+def test_encrypted_disk(tmp_path, made, said):
+    """QEMU opens it as it is described, with the passphrase in the object that is named."""
+    path = luks(tmp_path / "disk", made)
+    layers = chain.read(disk(path, said, encryption=LUKS))
+    assert chain.secrets(layers) == [("layer0-key", KEY)]
+    key = f"secret,id=layer0-key,file={tmp_path / 'key'}"
+    command = ["qemu-io", "--object", key, "-r", chain.filename(layers, exclusive=True)]
+    read = subprocess.run([*command, "-c", "read -P 0 0 0"], check=True, capture_output=True)
+    assert b"read 0/0" in read.stdout
+    length = subprocess.run([*command, "-c", "length"], check=True, capture_output=True)
+    assert b"1 MiB" in length.stdout
+
+
+def test_encrypted_backing_file_needs_a_secret_that_libvirt_shows(tmp_path):
+    base = luks(tmp_path / "base", "qcow2")
+    path = create(tmp_path / "disk", "-u", "-b", str(base), "-F", "qcow2")
+    with pytest.raises(exception.UnsafeDisk, match="does not say with which secret"):
+        chain.read(disk(path))
+    shown = domain_disks.Layer(str(base), "qcow2", LUKS)
+    layers = chain.read(disk(path, backing=(shown,)))
+    assert chain.secrets(layers) == [("layer1-key", KEY)]
+    assert chain.blockdev(layers)["backing"]["encrypt"]["key-secret"] == "layer1-key"
 
 
 def test_relative_path_is_refused():

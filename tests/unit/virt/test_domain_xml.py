@@ -5,7 +5,7 @@ import pytest
 
 from nova_snap import exception
 from nova_snap.virt.libvirt import domain_xml
-from nova_snap.virt.libvirt.domain_xml import Disk, HostDevice, Layer, Mirror
+from nova_snap.virt.libvirt.domain_xml import HostDevice
 from nova_snap.virt.libvirt.nova_metadata import NovaMetadata
 from tests.fixtures import domain_xml as lab_xml
 
@@ -44,58 +44,6 @@ def test_domain():
 def test_memory(memory, megabytes):
     xml = f"<domain><name>a</name><uuid>{UUID}</uuid>{memory}</domain>"
     assert domain_xml.parse(xml, "a").memory_mb == megabytes
-
-
-def test_disk_as_nova_makes_it():
-    found = parse(
-        """<disk type='file' device='cdrom'><target dev='sda'/></disk>
-        <disk type='file' device='disk'>
-          <driver name='qemu' type='qcow2' cache='none'/>
-          <source file='/var/lib/nova/instances/x/disk'/>
-          <target dev='vda' bus='virtio'/><serial>abc</serial>
-        </disk>
-        <disk type='block'><source dev='/dev/sdb'/><target dev='vdb'/></disk>"""
-    )
-    path = "/var/lib/nova/instances/x/disk"
-    assert found.root_disk() == Disk("vda", "virtio", "disk", "file", path, "qcow2", serial="abc")
-    # A disk without a driver type is raw for libvirt, whatever is in it.
-    assert found.disk("vdb") == Disk("vdb", None, "disk", "block", "/dev/sdb", "raw")
-
-
-def test_backing_chain_and_mirror():
-    root = parse(
-        """<disk type='file' device='disk'><driver type='qcow2'/>
-        <source file='/top' index='1'/>
-        <backingStore type='file' index='2'><format type='qcow2'/><source file='/middle'/>
-          <backingStore type='file'><format type='raw'/><source file='/base'/>
-            <backingStore/></backingStore></backingStore>
-        <mirror type='file' file='/copy' format='qcow2' job='copy' ready='yes'>
-          <format type='qcow2'/><source file='/copy'/></mirror>
-        <target dev='vda'/></disk>"""
-    ).root_disk()
-    assert root.backing == (Layer("/middle", "qcow2"), Layer("/base", "raw"))
-    assert root.mirror == Mirror("/copy", "copy", True)
-
-
-@pytest.mark.parametrize("ready", ["", "ready='abort'", "ready='pivot'"])
-def test_mirror_that_is_not_ready(ready):
-    root = parse(
-        f"<disk><mirror type='file' job='copy' {ready}><source file='/copy'/></mirror>"
-        "<target dev='vda'/></disk>"
-    ).root_disk()
-    assert root.mirror == Mirror("/copy", "copy", False)
-
-
-@pytest.mark.parametrize(
-    ("inside", "fact"),
-    [
-        ("<encryption format='luks'/>", "encrypted"),
-        ("<source file='/d'><encryption format='luks'/></source>", "encrypted"),
-        ("<source file='/d'><slices><slice type='storage'/></slices></source>", "sliced"),
-    ],
-)
-def test_disk_that_is_more_than_a_file(inside, fact):
-    assert getattr(parse(f"<disk>{inside}<target dev='vda'/></disk>").root_disk(), fact)
 
 
 @pytest.mark.parametrize("device", ["cdrom", "floppy", "lun"])
