@@ -128,6 +128,8 @@ class Disk:
         never found out by looking into the file: a guest can make a raw disk look like anything.
     :ivar backing: the backing files in order, where libvirt shows them: of a running guest.
     :ivar sliced: the disk is only a part of its file.
+    :ivar readonly: the guest cannot write to it.
+    :ivar shareable: other guests may write to it at the same time.
     """
 
     target: str
@@ -142,6 +144,8 @@ class Disk:
     mirror: Mirror | None = None
     network: NetworkSource | None = None
     encryption: Encryption | None = None
+    readonly: bool = False
+    shareable: bool = False
 
     @property
     def encrypted(self) -> bool:
@@ -204,6 +208,8 @@ def parse(element: etree._Element, domain: str) -> Disk:
         mirror=_mirror(element),
         network=network,
         encryption=encryption,
+        readonly=element.find("readonly") is not None,
+        shareable=element.find("shareable") is not None,
     )
 
 
