@@ -28,6 +28,19 @@ def retry_on_deadlock(function: Callable[_P, _T]) -> Callable[_P, _T]:
     return wrapped
 
 
+def retry_on_failover(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """The same, also when the connection is lost: for about half a minute, which another server
+    needs to take over.
+
+    Whether a transaction was done whose answer was lost nobody knows: it must do no harm to
+    repeat it.
+    """
+    wrapped: Callable[_P, _T] = db_api.wrap_db_retry(
+        max_retries=5, retry_on_deadlock=True, retry_on_disconnect=True
+    )(function)
+    return wrapped
+
+
 class Database:
     """The engine and the sessions of one process.
 

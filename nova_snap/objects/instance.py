@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from nova_snap import exception
@@ -13,7 +14,7 @@ from nova_snap.compute import power_state, transitions, vm_states
 from nova_snap.context import RequestContext
 from nova_snap.db import models, queries
 from nova_snap.db.queries import InstanceFilters
-from nova_snap.db.session import retry_on_deadlock
+from nova_snap.db.session import retry_on_deadlock, retry_on_failover
 
 __all__ = ["Flavor", "Instance", "InstanceFilters", "InstanceList"]
 
@@ -154,7 +155,6 @@ class Instance:
                 session.flush()
             self._load(row)
 
-    @retry_on_deadlock
     def save(self, expected_task_state: object = UNSET) -> None:
         """Write what was changed since the instance was read.
 
@@ -175,15 +175,30 @@ class Instance:
             changes["task_state"] = self.task_state
         if not changes:
             return
-        with context.db.writer() as session:
-            if not queries.instance_update(session, self.uuid, changes, expected):
-                row = queries.instance_get(session, self.uuid)
-                if row is None:
-                    raise exception.InstanceNotFound(instance_id=self.uuid)
-                raise exception.UnexpectedTaskState(
-                    instance_uuid=self.uuid, expected=list(expected or ()), actual=row.task_state
-                )
+        self._write(context, changes, expected, itertools.count())
         self._saved.update(changes)
+
+    @retry_on_failover
+    def _write(
+        self,
+        context: RequestContext,
+        changes: Mapping[str, Any],
+        expected: Sequence[str | None] | None,
+        tries: Iterator[int],
+    ) -> None:
+        again = next(tries) > 0
+        with context.db.writer() as session:
+            if queries.instance_update(session, self.uuid, changes, expected):
+                return
+            row = queries.instance_get(session, self.uuid)
+            if row is None:
+                raise exception.InstanceNotFound(instance_id=self.uuid)
+            if again and all(getattr(row, key) == value for key, value in changes.items()):
+                # The try before was done, and only its answer was lost.
+                return
+            raise exception.UnexpectedTaskState(
+                instance_uuid=self.uuid, expected=list(expected or ()), actual=row.task_state
+            )
 
     @staticmethod
     @retry_on_deadlock

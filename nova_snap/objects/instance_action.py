@@ -14,6 +14,7 @@ from oslo_utils import timeutils
 from nova_snap import exception
 from nova_snap.context import RequestContext
 from nova_snap.db import action_queries, models
+from nova_snap.db.session import retry_on_deadlock, retry_on_failover
 
 CREATE = "create"
 DELETE = "delete"
@@ -45,6 +46,7 @@ class InstanceAction:
     updated_at: datetime.datetime | None
 
     @classmethod
+    @retry_on_deadlock
     def start(cls, context: RequestContext, instance_uuid: str, action: str) -> InstanceAction:
         """Record that the context's request asks for ``action``."""
         with context.db.writer() as session:
@@ -104,6 +106,7 @@ class InstanceAction:
             )
             return [cls._from_row(row) for row in rows]
 
+    @retry_on_failover
     def finish(self, context: RequestContext, error: str | None = None) -> None:
         """Record that it ended; ``error`` says why it failed."""
         values = {
@@ -144,6 +147,21 @@ class InstanceActionEvent:
     traceback: str | None
 
     @classmethod
+    @retry_on_deadlock
+    def begin(
+        cls, context: RequestContext, action: InstanceAction, event: str, host: str
+    ) -> InstanceActionEvent:
+        """A step that begins now. Whoever begins it ends it: :meth:`succeed`, :meth:`fail`."""
+        with context.db.writer() as session:
+            row = models.InstanceActionEvent(
+                action_id=action.id, event=event, host=host, start_time=timeutils.utcnow()
+            )
+            session.add(row)
+            action_queries.action_touch(session, action.id)
+            session.flush()
+            return cls._from_row(row)
+
+    @classmethod
     @contextlib.contextmanager
     def record(
         cls, context: RequestContext, action: InstanceAction, event: str, host: str
@@ -152,20 +170,17 @@ class InstanceActionEvent:
 
         What the block puts into ``details`` is recorded; an exception's message otherwise.
         """
-        with context.db.writer() as session:
-            row = models.InstanceActionEvent(
-                action_id=action.id, event=event, host=host, start_time=timeutils.utcnow()
-            )
-            session.add(row)
-            action_queries.action_touch(session, action.id)
-            session.flush()
-            step = cls._from_row(row)
+        step = cls.begin(context, action, event, host)
         try:
             yield step
         except Exception as error:
             step._finish(context, ERROR, step.details or str(error), traceback.format_exc())
             raise
-        step._finish(context, SUCCESS, step.details, None)
+        step.succeed(context, step.details)
+
+    def succeed(self, context: RequestContext, details: str | None) -> None:
+        """Record that it ended well."""
+        self._finish(context, SUCCESS, details, None)
 
     def fail(self, context: RequestContext, reason: str) -> None:
         """Record that it ended in an error, for a process that did not live to do so."""
@@ -189,11 +204,13 @@ class InstanceActionEvent:
                 action.finish(context, reason)
         return len(found)
 
+    @retry_on_failover
     def note(self, context: RequestContext, details: str) -> None:
         """Record how far the step is."""
         with context.db.writer() as session:
             action_queries.event_update(session, self.id, {"details": details})
 
+    @retry_on_failover
     def _finish(
         self, context: RequestContext, result: str, details: str | None, trace: str | None
     ) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from nova_snap.context import RequestContext
 from nova_snap.db import models, queries
+from nova_snap.db.session import retry_on_deadlock
 
 _MESSAGE_LENGTH = 255
 
@@ -24,6 +25,7 @@ class InstanceFault:
     host: str | None
     created_at: datetime.datetime | None = None
 
+    @retry_on_deadlock
     def create(self, context: RequestContext) -> None:
         """Add it to the database; a message is cut to 255 characters."""
         with context.db.writer() as session:

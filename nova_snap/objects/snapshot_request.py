@@ -17,7 +17,7 @@ from oslo_utils import timeutils
 
 from nova_snap.context import RequestContext
 from nova_snap.db import models, snapshot_queries
-from nova_snap.db.session import retry_on_deadlock
+from nova_snap.db.session import retry_on_deadlock, retry_on_failover
 
 ASKED: Final = "asked"
 """The API makes the image, or the message waits for the host."""
@@ -86,13 +86,13 @@ class SnapshotRequest:
                 continue
 
     @staticmethod
-    @retry_on_deadlock
+    @retry_on_failover
     def _advance(context: RequestContext, image_id: str, phase: str) -> bool:
         with context.db.writer() as session:
             return snapshot_queries.request_advance(session, image_id, phase)
 
     @staticmethod
-    @retry_on_deadlock
+    @retry_on_failover
     def forget(context: RequestContext, image_id: str) -> None:
         """It has ended, and nothing is left of it."""
         with context.db.writer() as session:

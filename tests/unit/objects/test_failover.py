@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A database whose connection is lost: what was written counts once, whether its answer came."""
+
+import contextlib
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+from oslo_config import cfg
+from oslo_db import exception as db_exception
+from sqlalchemy import orm
+
+from nova_snap import exception
+from nova_snap.compute import task_states
+from nova_snap.db import migration
+from nova_snap.db.session import Database
+from nova_snap.objects.instance import Instance
+from nova_snap.objects.instance_action import InstanceAction
+from tests.fixtures.service import make_context, make_instance
+
+PENDING = task_states.IMAGE_SNAPSHOT_PENDING
+
+
+class LosesConnections(Database):
+    """:ivar lose: when the next transaction's connection is lost: before or after its commit.
+    :ivar meanwhile: what others do before it is tried again.
+    """
+
+    lose = ""
+    meanwhile: Callable[[], None] = staticmethod(lambda: None)
+
+    @contextlib.contextmanager
+    def writer(self) -> Iterator[orm.Session]:
+        when, self.lose = self.lose, ""
+        try:
+            with super().writer() as session:
+                yield session
+                if when == "before":
+                    raise db_exception.DBConnectionError
+            if when == "after":
+                raise db_exception.DBConnectionError
+        except db_exception.DBConnectionError:
+            self.meanwhile()
+            raise
+
+
+@pytest.fixture
+def database(conf: cfg.ConfigOpts) -> Iterator[LosesConnections]:
+    made = LosesConnections(conf)
+    migration.sync(made)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_claim_is_made_once(database: LosesConnections, when: str) -> None:
+    context = make_context(database)
+    instance = make_instance(context)
+    image_id = str(uuid.uuid4())
+    instance.task_state, instance.snapshot_image_id = PENDING, image_id
+    database.lose = when
+    instance.save(expected_task_state=[None])
+    now = Instance.get_by_uuid(context, instance.uuid)
+    assert (now.task_state, now.snapshot_image_id) == (PENDING, image_id)
+
+
+def test_another_ones_claim_is_not_taken_for_ours(database: LosesConnections) -> None:
+    context = make_context(database)
+    instance = make_instance(context)
+    theirs = Instance.get_by_uuid(context, instance.uuid)
+    theirs.task_state, theirs.snapshot_image_id = PENDING, str(uuid.uuid4())
+    database.meanwhile = lambda: theirs.save(expected_task_state=[None])
+    instance.task_state, instance.snapshot_image_id = PENDING, str(uuid.uuid4())
+    database.lose = "before"
+    with pytest.raises(exception.UnexpectedTaskState):
+        instance.save(expected_task_state=[None])
+    now = Instance.get_by_uuid(context, instance.uuid)
+    assert now.snapshot_image_id == theirs.snapshot_image_id
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_action_ends(database: LosesConnections, when: str) -> None:
+    context = make_context(database)
+    instance = make_instance(context)
+    action = InstanceAction.start(context, instance.uuid, "createImage")
+    database.lose = when
+    action.finish(context, "why")
+    (found,) = InstanceAction.get_by_instance_uuid(context, instance.uuid)
+    assert found.message == "why"
