@@ -30,6 +30,24 @@ _UNAVAILABLE: Final = (
 )
 
 
+UNREACHABLE: Final = (
+    ksa_exceptions.ConnectionError,
+    ksa_exceptions.RetriableConnectionFailure,
+)
+"""What a request through a session raises when there is no answer to it."""
+
+
+def load_session(conf: cfg.ConfigOpts, group: str) -> Session:
+    """keystoneauth's session, as a group's ``timeout``, ``cafile`` and the like say.
+
+    :raises nova_snap.exception.IdentityMisconfigured: if they do not fit together.
+    """
+    try:
+        return loading.load_session_from_conf_options(conf, group)
+    except ksa_exceptions.ClientException as error:
+        raise exception.IdentityMisconfigured(group=group, reason=str(error)) from error
+
+
 def load_plugin(conf: cfg.ConfigOpts, group: str) -> plugin.BaseAuthPlugin | None:
     """keystoneauth's plugin for what a group says; ``None`` if it says nothing.
 
@@ -122,12 +140,21 @@ class Credentials:
             ``region_name`` say which.
         :raises nova_snap.exception.EndpointNotFound: if the catalog has none like that.
         """
-        wanted = {
-            "service_type": conf[group].service_type,
-            "service_name": conf[group].service_name,
-            "interface": conf[group].valid_interfaces,
-            "region_name": conf[group].region_name,
-        }
+        return self.find_endpoint(
+            group,
+            service_type=conf[group].service_type,
+            service_name=conf[group].service_name,
+            interface=conf[group].valid_interfaces,
+            region_name=conf[group].region_name,
+        )
+
+    def find_endpoint(self, group: str, **wanted: Any) -> str:
+        """The URL of a service by the catalog, without a trailing slash.
+
+        :param group: of the options, for the error.
+        :param wanted: ``service_type``, ``service_name``, ``interface`` and ``region_name``.
+        :raises nova_snap.exception.EndpointNotFound: if the catalog has none like that.
+        """
         with _translated(), contextlib.suppress(ksa_exceptions.CatalogException):
             found = self.auth.get_endpoint(self.session, **wanted)
             if found:

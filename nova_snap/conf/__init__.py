@@ -10,6 +10,7 @@ from oslo_config import cfg
 from nova_snap.conf import (
     api,
     base,
+    cinder,
     fake,
     glance,
     instances,
@@ -24,6 +25,7 @@ from nova_snap.conf import (
 MODULES = (
     base,
     api,
+    cinder,
     fake,
     glance,
     instances,

@@ -7,7 +7,7 @@ from oslo_config import cfg
 from oslo_db import options as db_options
 
 from nova_snap import conf
-from nova_snap.conf import api, service_user
+from nova_snap.conf import api, cinder, service_user
 
 SQLITE_CONNECTION = "sqlite:///$state_path/nova_snap.sqlite"
 
@@ -19,7 +19,7 @@ def list_own_opts() -> list[tuple[str, list[Any]]]:
 
 def list_opts() -> list[tuple[str, list[Any]]]:
     """The same, with the options that libraries have in groups of nova_snap."""
-    return list_own_opts() + service_user.list_library_opts()
+    return list_own_opts() + cinder.list_library_opts() + service_user.list_library_opts()
 
 
 def set_lib_defaults() -> None:

@@ -10,7 +10,7 @@ A class carries its data as attributes and formats its own message; none knows H
     |   +-- InstanceNotFound, ImageNotFound, DomainNotFound, DiskNotFound, MarkerNotFound,
     |   |   InstanceActionNotFound
     |   +-- ServiceNotFound, HostBinaryNotFound, ComputeHostNotFound, NoMatchingHypervisor,
-    |   |   ImagePropertyNotFound
+    |   |   ImagePropertyNotFound, VolumeNotFound, VolumeSnapshotNotFound
     |   +-- FlavorNotFound, FlavorExtraSpecNotFound, MetadataItemNotFound, ConsoleNotAvailable
     +-- Conflict
     |   +-- InstanceInvalidState, UnexpectedTaskState, InstanceNotReady, AlreadyAdopted
@@ -18,14 +18,17 @@ A class carries its data as attributes and formats its own message; none knows H
     +-- Invalid
     |   +-- InvalidTransition, InvalidImageProperty, InvalidFilter, InvalidInstancePrimitive,
     |   |   InvalidDomain, ImageUnacceptable
-    |   +-- VolumeBackedUnsupported, VolumeBackedBackup, InvalidRotation
+    |   +-- VolumeBackedUnsupported, VolumeBackedBackup, InvalidRotation, InvalidVolume
     |   +-- RequestedImageNotFound, ImageNotActive, FlavorMemoryTooSmall,
     |   |   FlavorDiskSmallerThanImage, FlavorDiskSmallerThanMinDisk
     +-- Forbidden
-    |   +-- MetadataLimitExceeded, ServerMetadataLimitExceeded, ImageForbidden, QuotaExceeded
+    |   +-- MetadataLimitExceeded, ServerMetadataLimitExceeded, ImageForbidden, QuotaExceeded,
+    |   |   VolumeForbidden, VolumeQuotaExceeded, VolumeSnapshotQuotaExceeded
     +-- ImageServiceError
     |   +-- ImageServiceUnavailable, ImageRejected, ImageTooLarge, ImageConflict, ImageCorrupt,
     |   |   ImageLocationRefused
+    +-- VolumeServiceError
+    |   +-- VolumeServiceUnavailable, VolumeSnapshotFailed, VolumeSnapshotTimeout
     +-- IdentityError
     |   +-- IdentityServiceUnavailable, IdentityMisconfigured, NoCredentials, EndpointNotFound
     +-- MessagingUnavailable, RequestLost, NoValidHost, LifecycleInterrupted, LifecycleTimeout
@@ -36,7 +39,8 @@ A class carries its data as attributes and formats its own message; none knows H
     |   |   SocketDirectoryUnusable, HostDiskFull, FilesNotRemoved, DomainExists,
     |   |   HypervisorUnsupported, CephFailed, DirectUnavailable, FakeFailure
     +-- SpawnFailed
-    +-- SnapshotFailed, SnapshotInterrupted, SnapshotMethodUnavailable
+    +-- SnapshotFailed, SnapshotInterrupted, SnapshotMethodUnavailable, VolumeSnapshotInterrupted,
+        QuiesceFailed
 """
 
 # ruff: noqa: F403
@@ -47,3 +51,4 @@ from nova_snap.exception.images import *
 from nova_snap.exception.instances import *
 from nova_snap.exception.servers import *
 from nova_snap.exception.snapshots import *
+from nova_snap.exception.volumes import *

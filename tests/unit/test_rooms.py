@@ -31,6 +31,7 @@ ALLOWED = {
     "nova_snap.objects": {"nova_snap.db", "nova_snap.compute.transitions"},
     "nova_snap.identity": set(),
     "nova_snap.image": {"nova_snap.identity"},
+    "nova_snap.volume": {"nova_snap.identity"},
     "nova_snap.stream": set(),
     "nova_snap.virt": set(),
     "nova_snap.virt.libvirt": {"nova_snap.virt.driver"},
@@ -39,7 +40,12 @@ ALLOWED = {
         "nova_snap.virt.driver",
         "nova_snap.virt.libvirt",
     },
-    "nova_snap.compute": {"nova_snap.objects", "nova_snap.virt.driver", "nova_snap.db.session"},
+    "nova_snap.compute": {
+        "nova_snap.objects",
+        "nova_snap.virt.driver",
+        "nova_snap.db.session",
+        "nova_snap.volume.model",
+    },
     "nova_snap.api": {
         "nova_snap.compute",
         "nova_snap.db.session",
@@ -55,6 +61,7 @@ ALLOWED = {
         "nova_snap.image",
         "nova_snap.objects",
         "nova_snap.virt",
+        "nova_snap.volume",
     },
 }
 
@@ -65,6 +72,7 @@ LIBRARIES = {
     "oslo_policy": {"nova_snap.api"},
     "libvirt": {"nova_snap.virt.libvirt"},
     "glanceclient": {"nova_snap.image"},
+    "cinderclient": {"nova_snap.volume"},
     "keystoneauth1": {"nova_snap.identity", "nova_snap.conf"},
     "keystonemiddleware": {"nova_snap.api"},
     "sqlalchemy": {"nova_snap.db"},
