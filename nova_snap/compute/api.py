@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """What may be asked of the compute service: everything that happens before a host is involved."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from oslo_config import cfg
 from oslo_log import log
+from oslo_utils import uuidutils
 
 from nova_snap import exception
-from nova_snap.compute import image_properties, snapshot_kinds, vm_states
+from nova_snap.compute import hosts, image_properties, snapshot_kinds, vm_states
 from nova_snap.compute.rpcapi import ComputeAPI
 from nova_snap.compute.snapshot_kinds import Kind
 from nova_snap.context import RequestContext
 from nova_snap.objects.block_device import BlockDeviceMappingList
 from nova_snap.objects.instance import Instance, InstanceFilters, InstanceList
 from nova_snap.objects.instance_action import InstanceAction
+from nova_snap.objects.snapshot_request import SnapshotRequest
 
 LOG = log.getLogger(__name__)
 
@@ -109,6 +112,8 @@ class API:
         :raises nova_snap.exception.InstanceInvalidState: if the instance's state forbids it. Of
             two requests at the same time one gets this.
         :raises nova_snap.exception.InstanceNotReady: if it is on no host.
+        :raises nova_snap.exception.HostDown: if its host is down and ``[DEFAULT]
+            snapshot_on_down_host`` is refuse.
         :raises nova_snap.exception.MessagingUnavailable: if its host cannot be asked.
         :raises nova_snap.exception.ImageServiceError: or ImageForbidden, InvalidImageProperty: if
             there is no record to be had. Whatever is raised, nothing was changed.
@@ -175,7 +180,10 @@ class API:
 
         :param send: gives the host the message, with the image's id.
         """
-        image = self._create_image(context, instance, name, kind.image_type, properties)
+        self._check_host(context, instance, kind.action)
+        image = self._create_image(
+            context, instance, name, kind.image_type, properties, record_as=kind.action
+        )
         try:
             self._ask_host(context, instance, image["id"], kind, send)
         except exception.UnexpectedTaskState as error:
@@ -191,6 +199,13 @@ class API:
             raise
         return image
 
+    def _check_host(self, context: RequestContext, instance: Instance, method: str) -> None:
+        host = instance.host
+        if self._conf.snapshot_on_down_host == "accept" or not host:
+            return
+        if not hosts.is_up(context, self._conf, host):
+            raise exception.HostDown(instance_uuid=instance.uuid, host=host, method=method)
+
     def _create_image(
         self,
         context: RequestContext,
@@ -198,8 +213,13 @@ class API:
         name: str,
         image_type: str,
         extra_properties: Mapping[str, str],
+        record_as: str | None = None,
     ) -> Mapping[str, Any]:
-        """The image's record; an instance of another project is told of it as a member."""
+        """The image's record; an instance of another project is told of it as a member.
+
+        :param record_as: the action that it is for, written down before there is an image: of one
+            that a host is to fill, so that it is found should nobody live to ask the host.
+        """
         meta = image_properties.build(
             context,
             instance,
@@ -208,7 +228,17 @@ class API:
             extra_properties,
             self._conf.non_inheritable_image_properties,
         )
-        image = self.image_api.create(context, meta)
+        image_id = uuidutils.generate_uuid()
+        if record_as is not None:
+            SnapshotRequest.record(context, image_id, instance.uuid, instance.host, record_as)
+        try:
+            image = self.image_api.create(context, {**meta, "id": image_id})
+        except exception.ImageServiceUnavailable:
+            # Whether it has made one, nobody knows: it is looked for later.
+            raise
+        except exception.NovaSnapError:
+            SnapshotRequest.forget(context, image_id)
+            raise
         if meta["visibility"] == "shared":
             try:
                 self.image_api.add_member(context, image["id"], instance.project_id)
@@ -258,10 +288,10 @@ class API:
         """Delete a record that nothing will be uploaded to. Never raises: another error is on its
         way to the user, and says more."""
         try:
-            self.image_api.delete(context, image_id)
-        except exception.ImageNotFound:
-            pass
-        except exception.NovaSnapError as error:
+            with contextlib.suppress(exception.ImageNotFound):
+                self.image_api.delete(context, image_id)
+            SnapshotRequest.forget(context, image_id)
+        except Exception as error:
             LOG.error("Image %s is left behind in status queued: %s", image_id, error)
 
 

@@ -93,10 +93,53 @@ Which driver takes the snapshots of this host.
         default=5,
         min=1,
         help="""
-How many snapshots this host takes at the same time; the others wait in task_state image_snapshot.
+How many snapshots this host takes at the same time, backups included; the others wait in
+task_state image_snapshot. The next place goes to the project that has the fewest, so that one with
+many requests does not keep the others waiting.
 
 Lower it where snapshots take too much of the disk's or the network's bandwidth from the guests,
 raise it where many small guests share fast disks.
+""",
+    ),
+    cfg.IntOpt(
+        "snapshot_timeout",
+        default=43200,
+        min=0,
+        help="""
+Seconds after which a snapshot that still runs is ended: the stream stops, the guest is as it was,
+the image is deleted, and the server's actions say why. 0 lets it run for as long as it makes
+progress. The time that it waits for its place does not count.
+
+Every single wait of a snapshot has a bound of its own, so that this one is for what goes on but
+takes too long. Raise it where disks are so large that they take longer.
+""",
+    ),
+    cfg.IntOpt(
+        "snapshot_pending_timeout",
+        default=600,
+        min=0,
+        help="""
+Seconds that a request for a snapshot may wait for its host. It is then ended with a reason, and its
+image is deleted: because the host is down, or because the message was lost. A snapshot that ran on
+a host that is down ends after the same time since the host's last report. 0 lets both wait until
+the host is back.
+
+Every nova-snap-api and nova-snap-compute looks after it, for all the hosts. Raise it where hosts
+are down for longer, and what was asked for meanwhile is still wanted when they return.
+""",
+    ),
+    cfg.StrOpt(
+        "snapshot_on_down_host",
+        default="accept",
+        choices=[
+            ("accept", "As Nova does: 202. It runs if the host is back in time."),
+            ("refuse", "409 with the reason. Nothing is left to wait."),
+        ],
+        help="""
+What becomes of a request for a snapshot whose host is down, by its reports (see service_down_time).
+
+Set it to refuse where users should know at once. What is accepted waits for at most
+snapshot_pending_timeout.
 """,
     ),
     cfg.IntOpt(
@@ -132,8 +175,12 @@ Seconds between two looks at what a compute host has and uses, for os-hypervisor
         default=60,
         min=0,
         help="""
-Seconds that a stopping service lets running snapshots go on. What is not done by then is left to
-the next start, which ends it with a reason.
+Seconds that a stopping service lets running snapshots go on. What is not done by then is cancelled:
+the guest is as it was, the image is deleted, the server's actions say why; that may take another
+30 seconds, which your service manager must grant, too. 0 cancels at once.
+
+Requests that still wait for their place go back to RabbitMQ and run after the next start; without
+RabbitMQ (transport_url = fake://) they end with a reason.
 """,
     ),
 ]

@@ -14,7 +14,7 @@ A class carries its data as attributes and formats its own message; none knows H
     |   +-- FlavorNotFound, FlavorExtraSpecNotFound, MetadataItemNotFound, ConsoleNotAvailable
     +-- Conflict
     |   +-- InstanceInvalidState, UnexpectedTaskState, InstanceNotReady, AlreadyAdopted
-    |   +-- FlavorExists, FlavorIdExists, InstanceBusy, ServiceHasInstances
+    |   +-- FlavorExists, FlavorIdExists, InstanceBusy, ServiceHasInstances, HostDown
     +-- Invalid
     |   +-- InvalidTransition, InvalidImageProperty, InvalidFilter, InvalidInstancePrimitive,
     |   |   InvalidDomain, ImageUnacceptable
@@ -35,12 +35,15 @@ A class carries its data as attributes and formats its own message; none knows H
     +-- HypervisorError
     |   +-- HypervisorUnavailable, LibvirtOperationFailed, WaitTimeout,
     |   |   AgentError, AgentUnresponsive, QuiesceUnsupported, QemuImgFailed, QemuNbdFailed,
-    |   |   UnsafeDisk, DeviceError, BlockJobFailed, BackupJobFailed, ScratchFull,
-    |   |   SocketDirectoryUnusable, HostDiskFull, FilesNotRemoved, DomainExists,
+    |   |   UnsafeDisk, DeviceError, DeviceKept, DeviceLost, BlockJobFailed, BackupJobFailed,
+    |   |   ScratchFull, SocketDirectoryUnusable, HostDiskFull, FilesNotRemoved, DomainExists,
     |   |   HypervisorUnsupported, CephFailed, DirectUnavailable, FakeFailure
     +-- SpawnFailed
     +-- SnapshotFailed, SnapshotInterrupted, SnapshotMethodUnavailable, VolumeSnapshotInterrupted,
         QuiesceFailed
+    +-- SnapshotDropped, HostLost
+    +-- SnapshotCancelled
+    |   +-- SnapshotTimeout, ServiceStopping
 """
 
 # ruff: noqa: F403

@@ -54,14 +54,15 @@ class API:
     def create(self, context: RequestContext, image_meta: Mapping[str, Any]) -> Mapping[str, Any]:
         """Make a record in status ``queued``.
 
-        :param image_meta: attributes of the image; ``properties`` holds those of the user.
+        :param image_meta: attributes of the image; ``properties`` holds those of the user. With
+            an ``id`` whoever asks knows it before there is an answer.
         :returns: the record, flat as the image service has it.
         :raises nova_snap.exception.InvalidImageProperty: if the image service refuses a value.
         :raises nova_snap.exception.ImageTooLarge: if there are too many properties.
         """
         # The id is chosen here so that a try whose answer was lost is recognised by the next.
-        image_id = uuidutils.generate_uuid()
-        values = {"id": image_id, **_flat(image_meta)}
+        image_id = image_meta.get("id") or uuidutils.generate_uuid()
+        values = {**_flat(image_meta), "id": image_id}
         tries = itertools.count()
 
         def once(client: Any) -> Mapping[str, Any]:

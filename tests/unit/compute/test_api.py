@@ -13,8 +13,10 @@ from nova_snap.db.session import Database
 from nova_snap.objects.block_device import BlockDeviceMapping, BlockDeviceMappingList
 from nova_snap.objects.instance import Instance
 from nova_snap.objects.instance_action import InstanceAction
+from nova_snap.objects.service import COMPUTE, Service
+from nova_snap.objects.snapshot_request import SnapshotRequest
 from tests.fixtures.images import MemoryImages
-from tests.fixtures.service import PROJECT, make_context, make_instance
+from tests.fixtures.service import HOST, PROJECT, make_context, make_instance
 
 DOWN = exception.ImageServiceUnavailable(endpoint="http://glance", reason="refused")
 
@@ -227,6 +229,99 @@ def test_an_admins_snapshot_is_shared_with_the_owner(
     image = compute.snapshot(admin, instance, "snap")
     assert images.records[image["id"]]["visibility"] == "shared"
     assert images.members == {image["id"]: [PROJECT]}
+
+
+class TestJournal:
+    """Every image that a host is to fill is written down before it is made."""
+
+    def test_of_a_request_that_is_with_its_host(
+        self, compute: api.API, context: RequestContext
+    ) -> None:
+        instance = make_instance(context)
+        image = compute.snapshot(context, instance, "snap")
+        found = SnapshotRequest.get(context, image["id"])
+        assert found is not None
+        assert (found.instance_uuid, found.host, found.action, found.phase) == (
+            instance.uuid,
+            HOST,
+            "createImage",
+            "asked",
+        )
+
+    def test_of_an_image_that_may_have_been_made(
+        self, compute: api.API, context: RequestContext, images: MemoryImages
+    ) -> None:
+        images.fail["create"] = DOWN
+        with pytest.raises(exception.ImageServiceUnavailable):
+            compute.snapshot(context, make_instance(context), "snap")
+        assert len(SnapshotRequest.get_unchanged(context, -1)) == 1
+
+    def test_of_an_image_that_cannot_be_deleted(
+        self, compute: api.API, context: RequestContext, images: MemoryImages, casts: Casts
+    ) -> None:
+        casts.fail = exception.MessagingUnavailable(host="compute-1", reason="no queue")
+        images.fail["delete"] = DOWN
+        with pytest.raises(exception.MessagingUnavailable):
+            compute.snapshot(context, make_instance(context), "snap")
+        (found,) = SnapshotRequest.get_unchanged(context, -1)
+        assert {found.image_id} == images.records.keys()
+
+    @pytest.mark.parametrize("failing", ["create", "send"])
+    def test_nothing_is_left_of_one_that_left_nothing(
+        self,
+        compute: api.API,
+        context: RequestContext,
+        images: MemoryImages,
+        casts: Casts,
+        failing: str,
+    ) -> None:
+        if failing == "create":
+            images.fail["create"] = exception.ImageForbidden(image_id=None, reason="no")
+        else:
+            casts.fail = exception.MessagingUnavailable(host="compute-1", reason="no queue")
+        with pytest.raises(exception.NovaSnapError):
+            compute.snapshot(context, make_instance(context), "snap")
+        assert images.records == {}
+        assert SnapshotRequest.get_unchanged(context, -1) == []
+
+
+class TestHostDown:
+    def test_it_is_refused_where_the_operator_says_so(
+        self,
+        compute: api.API,
+        conf: cfg.ConfigOpts,
+        context: RequestContext,
+        images: MemoryImages,
+        casts: Casts,
+    ) -> None:
+        conf.set_override("snapshot_on_down_host", "refuse")
+        instance = make_instance(context)
+        service = Service.register(context, HOST, COMPUTE, "topic")
+        service.forced_down = True
+        service.save(context)
+        with pytest.raises(exception.HostDown) as caught:
+            compute.snapshot(context, instance, "snap")
+        assert caught.value.for_user() == (
+            f"Cannot 'createImage' instance {instance.uuid} while its compute host is down; "
+            "try again later."
+        )
+        with pytest.raises(exception.HostDown, match="createBackup"):
+            compute.backup(context, instance, "b", "daily", 1)
+        assert (images.records, casts.sent) == ({}, [])
+        assert as_it_was(context, instance)
+        service.forced_down = False
+        service.save(context)
+        compute.snapshot(context, instance, "snap")
+        assert len(casts.sent) == 1
+
+    def test_it_is_accepted_otherwise(
+        self, compute: api.API, context: RequestContext, casts: Casts
+    ) -> None:
+        service = Service.register(context, HOST, COMPUTE, "topic")
+        service.forced_down = True
+        service.save(context)
+        compute.snapshot(context, make_instance(context), "snap")
+        assert len(casts.sent) == 1
 
 
 @pytest.mark.parametrize(
