@@ -79,7 +79,23 @@ qcow2 where the disks are raw and the images should not have the disk's whole si
             ("managed_save", "The guest is saved to disk, its disk is read, and it is resumed."),
         ],
         help="""
-How snapshots are taken. Leave it at auto, unless a method fails on your hosts.
+How snapshots are taken. Leave it at auto, unless a method fails on your hosts. Logical volumes,
+other block devices and RBD images are never copied by mirror: it is managed_save for them.
+""",
+    ),
+    cfg.StrOpt(
+        "snapshot_encrypted_disks",
+        default="refuse",
+        choices=[
+            ("refuse", "There are no snapshots of encrypted disks."),
+            ("decrypt", "The image holds what the guest sees: it is not encrypted."),
+        ],
+        help="""
+What a snapshot does with a disk that is encrypted on this host: a LUKS disk whose secret libvirt
+has, or a logical volume that dm-crypt decrypts. No image is ever encrypted. Leave it at refuse where
+the encryption is to protect the data from whoever operates the image service and its store, too;
+with decrypt that is the image service's own affair. While a snapshot of a running guest is sent,
+what the guest overwrites is kept decrypted in snapshots_directory as well.
 """,
     ),
     cfg.StrOpt(

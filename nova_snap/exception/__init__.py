@@ -35,7 +35,8 @@ A class carries its data as attributes and formats its own message; none knows H
     +-- HypervisorError
     |   +-- HypervisorUnavailable, LibvirtOperationFailed, WaitTimeout,
     |   |   AgentError, AgentUnresponsive, QuiesceUnsupported, QemuImgFailed, QemuNbdFailed,
-    |   |   UnsafeDisk, DeviceError, DeviceKept, DeviceLost, BlockJobFailed, BackupJobFailed,
+    |   |   UnsafeDisk, DiskChanged, DiskUnwatched, SecretUnavailable,
+    |   |   LogicalVolumeUnavailable, DeviceError, DeviceKept, DeviceLost, BlockJobFailed, BackupJobFailed,
     |   |   ScratchFull, SocketDirectoryUnusable, HostDiskFull, FilesNotRemoved, DomainExists,
     |   |   HypervisorUnsupported, CephFailed, DirectUnavailable, FakeFailure
     +-- SpawnFailed

@@ -98,6 +98,44 @@ class UnsafeDisk(HypervisorError):
     user_msg = "The disk is refused: it is damaged, or refers to something outside of the instance."
 
 
+class DiskChanged(HypervisorError):
+    """A disk that nobody was to write to was written to while it was read."""
+
+    path: str
+    msg = (
+        "Disk {self.path} was written to while it was read: its guest was started, or something "
+        "else on the host uses it"
+    )
+    user_msg = "The disk was written to while it was read; was the instance started meanwhile?"
+
+
+class DiskUnwatched(HypervisorError):
+    """Nobody can tell whether a disk is written to while it is read."""
+
+    path: str
+    reason: str
+    msg = "Whether disk {self.path} is written to while it is read cannot be seen: {self.reason}"
+    user_msg = "The disk could not be read; the log of the compute host says why."
+
+
+class LogicalVolumeUnavailable(HypervisorError):
+    """:ivar path: of its device."""
+
+    path: str
+    reason: str
+    msg = "Disk {self.path} is not there: {self.reason}"
+    user_msg = "The disk is not there; the log of the compute host says why."
+
+
+class SecretUnavailable(HypervisorError):
+    """:ivar secret: its uuid, or its kind and usage; never its value."""
+
+    secret: str
+    reason: str
+    msg = "The secret {self.secret} is not known: {self.reason}"
+    user_msg = "The key of the disk is not available on the compute host."
+
+
 class DeviceError(HypervisorError):
     domain: str
     device: str

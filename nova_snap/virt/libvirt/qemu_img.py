@@ -5,7 +5,7 @@ import dataclasses
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from oslo_concurrency import processutils
@@ -108,17 +108,19 @@ class QemuImg:
         out_format: str,
         compress: bool = False,
         on_cancel: OnCancel = never,
+        keys: Sequence[str] = (),
     ) -> None:
         """Write what a guest sees of a disk, which no guest has open, into one flat file.
 
         :param compress: for qcow2: compress each cluster with zlib.
         :param on_cancel: given a function that stops the command, which then fails.
+        :param keys: see :func:`nova_snap.virt.libvirt.secrets.key_files`.
         :raises nova_snap.exception.QemuImgFailed: also when it takes longer than
             ``[libvirt] qemu_img_timeout``.
         """
         if out_format not in OUTPUT_FORMATS:
             raise ValueError(f"{out_format!r} is none of {OUTPUT_FORMATS}")
-        arguments = ["-O", out_format]
+        arguments = [*keys, "-O", out_format]
         if compress and out_format == "qcow2":
             arguments.append("-c")
         self._run(

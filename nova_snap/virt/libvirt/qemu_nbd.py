@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from oslo_concurrency import processutils
@@ -36,23 +36,28 @@ _SOCKET_UMASK: Final = 0o177
 
 @contextlib.contextmanager
 def export(
-    chain: chains.Chain, socket_path: str, log_path: str, on_start: Callable[[int], None]
+    chain: chains.Chain,
+    socket_path: str,
+    log_path: str,
+    on_start: Callable[[int], None],
+    keys: Sequence[str] = (),
 ) -> Iterator[Export]:
     """Export on entry, end it on exit.
 
     QEMU's file locks keep a guest from being started on the disk meanwhile, and this from
-    starting while one runs.
+    starting while one runs. For a block device see :mod:`nova_snap.virt.libvirt.write_watch`.
 
     :param chain: every layer and its format: nothing is found out from headers.
     :param socket_path: where to listen; made here.
     :param log_path: for what the program has to say; made here.
     :param on_start: is told the process id, and 0 when it has ended: it would outlive this
         process.
+    :param keys: see :func:`nova_snap.virt.libvirt.secrets.key_files`; read before the entry ends.
     :raises nova_snap.exception.QemuNbdFailed: if it does not start.
     """
     with open(log_path, "wb") as log:
         process = subprocess.Popen(
-            command(chain, socket_path),
+            command(chain, socket_path, keys),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -68,7 +73,7 @@ def export(
         on_start(0)
 
 
-def command(chain: chains.Chain, socket_path: str) -> list[str]:
+def command(chain: chains.Chain, socket_path: str, keys: Sequence[str] = ()) -> list[str]:
     """The program and its arguments, limited in what it may take of the host."""
     return [
         sys.executable,
@@ -81,6 +86,7 @@ def command(chain: chains.Chain, socket_path: str) -> list[str]:
         "--persistent",
         "--shared=4",
         "--cache=writeback",
+        *keys,
         f"--socket={socket_path}",
         chains.filename(chain, exclusive=True),
     ]

@@ -9,6 +9,7 @@ from nova_snap import exception
 from nova_snap.compute import power_state
 from nova_snap.virt.libvirt import domain_xml
 from nova_snap.virt.libvirt.capabilities import Capabilities
+from nova_snap.virt.libvirt.domain_disks import Encryption, NetworkSource, SecretReference
 from nova_snap.virt.libvirt.snapshot.methods import GuestFacts, Method, choose_method
 
 NEW = Capabilities("QEMU", 9_000_000, 7_002_000)
@@ -21,7 +22,16 @@ LXC = Capabilities("LXC", 9_000_000, 6_001_000)
 DISK = domain_xml.Disk("vda", "virtio", "disk", "file", "/disk", "qcow2")
 RAW = dataclasses.replace(DISK, format="raw")
 LVM = dataclasses.replace(DISK, source_type="block", format="raw", path="/dev/vg/lv")
-RBD = dataclasses.replace(DISK, source_type="network", format="raw", path=None)
+RBD = dataclasses.replace(
+    DISK, source_type="network", format="raw", path=None, network=NetworkSource("rbd", "vms/x")
+)
+ISCSI = dataclasses.replace(RBD, network=NetworkSource("iscsi", "iqn.x"))
+KEY = SecretReference("volume", "6e1d4f62-5c35-4b43-9c5e-3f4d0d5ae111")
+LUKS = dataclasses.replace(DISK, encryption=Encryption("luks", KEY))
+OVER_LUKS = dataclasses.replace(
+    DISK, backing=(domain_xml.Layer("/base", "qcow2", Encryption("luks", KEY)),)
+)
+DM_CRYPT = dataclasses.replace(LVM, path="/dev/mapper/x_disk-dmcrypt")
 VMDK = dataclasses.replace(DISK, format="vmdk")
 
 RUNNING = GuestFacts(power_state.RUNNING, True, "kvm")
@@ -34,6 +44,10 @@ CRASHED = GuestFacts(power_state.CRASHED, True, "kvm")
 ASLEEP = GuestFacts(power_state.SUSPENDED, True, "kvm")
 CONTAINER = GuestFacts(power_state.RUNNING, True, "lxc")
 STOPPED_CONTAINER = GuestFacts(power_state.SHUTDOWN, False, "lxc")
+
+
+def decrypting(guest: GuestFacts) -> GuestFacts:
+    return dataclasses.replace(guest, may_decrypt=True)
 
 
 def strict(guest: GuestFacts) -> GuestFacts:
@@ -67,6 +81,22 @@ def strict(guest: GuestFacts) -> GuestFacts:
         (TOO_OLD_QEMU, "auto", SHUT_OFF, DISK, Method.OFFLINE, "shut off"),
         (LXC, "auto", STOPPED_CONTAINER, RAW, Method.OFFLINE, "shut off"),
         (NO_BACKUP, "auto", strict(RUNNING), DISK, Method.MIRROR, "the guest is running"),
+        (NEW, "auto", RUNNING, LVM, Method.STREAM, "can be read as of this moment"),
+        (NEW, "stream", PAUSED, LVM, Method.STREAM, "snapshot_method asks"),
+        (NEW, "auto", SHUT_OFF, LVM, Method.OFFLINE, "shut off"),
+        (NEW, "managed_save", RUNNING, LVM, Method.MANAGED_SAVE, "snapshot_method asks"),
+        # The seed's live path is not for them.
+        (NEW, "mirror", RUNNING, LVM, Method.MANAGED_SAVE, "the disk is /dev/vg/lv"),
+        (NEW, "mirror", PAUSED, RBD, Method.MANAGED_SAVE, "the disk is rbd:vms/x"),
+        (NEW, "mirror", SHUT_OFF, LVM, Method.OFFLINE, "shut off"),
+        (NO_BACKUP, "auto", RUNNING, LVM, Method.MANAGED_SAVE, "made of files only"),
+        (NEW, "auto", decrypting(RUNNING), LUKS, Method.STREAM, "can be read as of this moment"),
+        (NEW, "auto", decrypting(RUNNING), OVER_LUKS, Method.STREAM, "can be read"),
+        (NEW, "auto", decrypting(SHUT_OFF), LUKS, Method.OFFLINE, "shut off"),
+        (NEW, "mirror", decrypting(RUNNING), LUKS, Method.MANAGED_SAVE, "not be encrypted"),
+        (NEW, "auto", decrypting(RUNNING), DM_CRYPT, Method.MANAGED_SAVE, "stands still"),
+        (NEW, "stream", decrypting(PAUSED), DM_CRYPT, Method.MANAGED_SAVE, "stands still"),
+        (NEW, "auto", decrypting(SHUT_OFF), DM_CRYPT, Method.OFFLINE, "shut off"),
     ],
 )
 def test_choice(capabilities, config, guest, disk, method, reason):
@@ -78,8 +108,16 @@ def test_choice(capabilities, config, guest, disk, method, reason):
 @pytest.mark.parametrize(
     ("capabilities", "config", "guest", "disk", "reason"),
     [
-        (NEW, "auto", RUNNING, LVM, "format raw in a block"),
-        (NEW, "auto", SHUT_OFF, RBD, "format raw in a network"),
+        (NEW, "auto", SHUT_OFF, ISCSI, "format raw in a network"),
+        (NEW, "mirror", strict(RUNNING), LVM, "needs mirror, but a block copy is made of files"),
+        (NO_BACKUP, "auto", CRASHED, LVM, "none is known for a guest that is crashed"),
+        (NEW, "auto", RUNNING, LUKS, "snapshot_encrypted_disks = decrypt"),
+        (NEW, "auto", SHUT_OFF, LUKS, "the disk is encrypted, and its image would not be"),
+        (NEW, "auto", SUSPENDED, OVER_LUKS, "the disk is encrypted"),
+        (NEW, "managed_save", RUNNING, DM_CRYPT, "the disk is encrypted"),
+        (NEW, "auto", SHUT_OFF, DM_CRYPT, "the disk is encrypted"),
+        (NEW, "auto", decrypting(strict(RUNNING)), DM_CRYPT, "requires a quiesce"),
+        (NEW, "auto", decrypting(CRASHED), DM_CRYPT, "that is crashed cannot be saved"),
         (NEW, "auto", RUNNING, VMDK, "format vmdk in a file"),
         (LXC, "auto", CONTAINER, RAW, "a container that runs"),
         (LXC, "managed_save", CONTAINER, RAW, "a container that runs"),
@@ -106,3 +144,4 @@ def test_format_that_cannot_be_streamed(image_format):
     assert choose_method(NEW, "auto", RUNNING, DISK, image_format).method is Method.MIRROR
     with pytest.raises(exception.SnapshotMethodUnavailable, match=f"to be {image_format}"):
         choose_method(NEW, "stream", RUNNING, DISK, image_format)
+    assert choose_method(NEW, "auto", RUNNING, LVM, image_format).method is Method.MANAGED_SAVE

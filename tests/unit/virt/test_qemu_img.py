@@ -222,7 +222,7 @@ class TestBackends:
         assert (tmp_path / "image").read_bytes() == (b"\5" * 65536).ljust(MIB, b"\0")
 
     @pytest.mark.parametrize(
-        ("image_format", "source_type"), [("vmdk", "file"), ("raw", "block"), ("raw", "network")]
+        ("image_format", "source_type"), [("vmdk", "file"), ("vmdk", "block"), ("raw", "network")]
     )
     def test_unknown(self, tool, image_format, source_type):
         disk = self.disk("/dev/x", image_format, source_type)

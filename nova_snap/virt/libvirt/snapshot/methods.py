@@ -45,6 +45,7 @@ class GuestFacts:
     :ivar has_managed_save: it is suspended to disk.
     :ivar virt_type: of its domain, such as ``kvm``.
     :ivar quiesce_required: its image says ``os_require_quiesce``.
+    :ivar may_decrypt: the operator lets images hold decrypted what is encrypted on the host.
     """
 
     power_state: int
@@ -52,6 +53,7 @@ class GuestFacts:
     virt_type: str
     has_managed_save: bool = False
     quiesce_required: bool = False
+    may_decrypt: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +75,19 @@ class _Case:
     @property
     def can_stream(self) -> bool:
         return self.capabilities.can_backup and self.image_format in pipeline.FORMATS
+
+    @property
+    def is_encrypted(self) -> bool:
+        return self.disk.encrypted or self.disk.host_decrypted
+
+    @property
+    def can_mirror(self) -> bool:
+        # As Nova has it: what is no file is never copied while its guest runs.
+        return (
+            self.capabilities.can_block_copy
+            and imagebackend.disk_type(self.disk) not in ("lvm", "rbd")
+            and not self.is_encrypted
+        )
 
     @property
     def is_container(self) -> bool:
@@ -98,6 +113,12 @@ _RULES: Final[Sequence[_Rule]] = (
         lambda case: not imagebackend.is_supported(case.disk),
         None,
         "no image backend reads a disk of format {case.disk.format} in a {case.disk.source_type}",
+    ),
+    _Rule(
+        lambda case: case.is_encrypted and not case.guest.may_decrypt,
+        None,
+        "the disk is encrypted, and its image would not be; the operator can allow that by "
+        "[libvirt] snapshot_encrypted_disks = decrypt",
     ),
     _Rule(
         lambda case: not case.guest.active and case.guest.has_managed_save,
@@ -138,6 +159,23 @@ _RULES: Final[Sequence[_Rule]] = (
         None,
         "a guest that is {state} cannot be saved and restored as it was",
     ),
+    # As Nova has it: such a volume is static while its snapshot is taken.
+    _Rule(
+        lambda case: case.disk.host_decrypted and case.guest.quiesce_required,
+        None,
+        "its image requires a quiesce, which cannot be done for an encrypted logical volume",
+    ),
+    _Rule(
+        lambda case: case.disk.host_decrypted and case.is_savable,
+        Method.MANAGED_SAVE,
+        "the disk is an encrypted logical volume, which is read only while its guest stands still",
+    ),
+    _Rule(
+        lambda case: case.disk.host_decrypted,
+        None,
+        "a guest that is {state} cannot be saved and restored as it was, and an encrypted logical "
+        "volume is read only while its guest stands still",
+    ),
     _Rule(
         lambda case: case.config == Method.STREAM and case.can_stream,
         Method.STREAM,
@@ -156,29 +194,29 @@ _RULES: Final[Sequence[_Rule]] = (
         "the guest is {state} and its disk can be read as of this moment",
     ),
     _Rule(
-        lambda case: case.config == Method.MIRROR and case.capabilities.can_block_copy,
+        lambda case: case.config == Method.MIRROR and case.can_mirror,
         Method.MIRROR,
         "[libvirt] snapshot_method asks for it",
     ),
     _Rule(
-        lambda case: case.capabilities.can_block_copy,
+        lambda case: case.can_mirror,
         Method.MIRROR,
         "the guest is {state} and its disk can be copied meanwhile",
     ),
     _Rule(
-        lambda case: case.config == Method.MIRROR,
+        lambda case: case.config == Method.MIRROR and not case.capabilities.can_block_copy,
         None,
         "[libvirt] snapshot_method asks for mirror, but {versions}",
     ),
     _Rule(
         lambda case: case.guest.quiesce_required,
         None,
-        "its image requires a quiesce, which needs mirror, but {versions}",
+        "its image requires a quiesce, which needs mirror, but {obstacle}",
     ),
     _Rule(
         lambda case: case.is_savable,
         Method.MANAGED_SAVE,
-        "{versions}",
+        "{obstacle}",
     ),
 )
 
@@ -204,6 +242,7 @@ def choose_method(
                 case=case,
                 state=_state(guest),
                 versions=_versions(case),
+                obstacle=_obstacle(case),
                 backup_version=version_text(BACKUP_VERSION),
                 libvirt_version=version_text(capabilities.libvirt_version),
             )
@@ -217,6 +256,15 @@ def choose_method(
 
 def _state(guest: GuestFacts) -> str:
     return power_state.NAMES.get(guest.power_state, f"in state {guest.power_state}")
+
+
+def _obstacle(case: _Case) -> str:
+    """Why there is no block copy."""
+    if not case.capabilities.can_block_copy:
+        return _versions(case)
+    if case.is_encrypted:
+        return "a block copy of an encrypted disk would not be encrypted"
+    return f"a block copy is made of files only, and the disk is {case.disk.description}"
 
 
 def _versions(case: _Case) -> str:

@@ -2,20 +2,24 @@
 """The disks of a guest that does not run are read where they lie.
 
 QEMU's own file locks keep the guest from being started meanwhile, or the disks from being read if
-it was started first: the images are never of two moments.
+it was started first: the images are never of two moments. A block device is watched besides, since
+not everybody meets its lock (see :mod:`nova_snap.virt.libvirt.write_watch`).
 """
 
+from __future__ import annotations
+
 import contextlib
+import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sequence
 
 from oslo_config import cfg
 
 from nova_snap.stream import nbd, pipeline
-from nova_snap.virt.libvirt import chain as chains
-from nova_snap.virt.libvirt import qemu_nbd
+from nova_snap.virt.libvirt import qemu_nbd, write_watch
 from nova_snap.virt.libvirt.backup_job import Export
 from nova_snap.virt.libvirt.snapshot.base import (
+    Content,
     ImageRequest,
     Point,
     Request,
@@ -56,31 +60,54 @@ class Offline:
         timeout = self._conf.libvirt.snapshot_read_timeout
         with contextlib.ExitStack() as stack:
             contents = []
-            for image, export in self._export_all(request, stack):
-                client = nbd.Client(export.socket, export.name, timeout=timeout)
-                contents.append(open_content(self._conf, stack, image, client))
+            for reader in self._export_all(request, stack):
+                client = nbd.Client(reader.export.socket, reader.export.name, timeout=timeout)
+                content = open_content(self._conf, stack, reader.image, client)
+                contents.append(_checked(content, reader.watch))
             yield Point(contents)
 
-    def _export_all(
-        self, request: Request, stack: contextlib.ExitStack
-    ) -> Sequence[tuple[ImageRequest, Export]]:
+    def _export_all(self, request: Request, stack: contextlib.ExitStack) -> Sequence[_Reader]:
         """Export every disk: they are all locked before the first of them is read."""
         directory = stack.enter_context(socket_directory(self._conf, request))
         readers = _Readers(request.workdir)
         return [
-            (
-                image,
-                stack.enter_context(
-                    qemu_nbd.export(
-                        chains.read(image.disk),
-                        os.path.join(directory, str(number)),
-                        request.workdir.file(f"qemu-nbd-{image.disk.target}.log"),
-                        readers.of(number),
-                    )
-                ),
+            self._export(
+                request, image, os.path.join(directory, str(number)), readers.of(number), stack
             )
             for number, image in enumerate(request.images)
         ]
+
+    def _export(
+        self,
+        request: Request,
+        image: ImageRequest,
+        socket: str,
+        on_start: Callable[[int], None],
+        stack: contextlib.ExitStack,
+    ) -> _Reader:
+        chain = image.backend.chain()
+        log = request.workdir.file(f"qemu-nbd-{image.disk.target}.log")
+        with image.backend.keys(chain) as keys:
+            export = stack.enter_context(qemu_nbd.export(chain, socket, log, on_start, keys))
+        # Nothing was read of it yet: what was written before this harms nothing.
+        return _Reader(image, export, write_watch.watch(chain))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    """:ivar watch: of a disk that QEMU's lock does not protect from everybody."""
+
+    image: ImageRequest
+    export: Export
+    watch: write_watch.WriteWatch | None
+
+
+def _checked(content: Content, watch: write_watch.WriteWatch | None) -> Content:
+    """The content, without its end if the disk was written to meanwhile."""
+    if watch is None:
+        return content
+    data = write_watch.CheckedData(content.data, content.size, watch.check)
+    return dataclasses.replace(content, data=data)
 
 
 class _Readers:

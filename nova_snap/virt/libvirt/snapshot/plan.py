@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from oslo_config import cfg
 
-from nova_snap.virt.libvirt import domain_xml, quiesce, snapshot_metadata
+from nova_snap.virt.libvirt import domain_xml, imagebackend, quiesce, snapshot_metadata
 from nova_snap.virt.libvirt.capabilities import Capabilities
 from nova_snap.virt.libvirt.guest import Guest
 from nova_snap.virt.libvirt.snapshot.methods import Choice, GuestFacts, choose_method
@@ -54,6 +54,7 @@ def make(
         virt_type=domain.virt_type,
         has_managed_save=guest.has_managed_save(),
         quiesce_required=policy.required,
+        may_decrypt=conf.libvirt.snapshot_encrypted_disks == "decrypt",
     )
     choice = choose_method(
         capabilities, conf.libvirt.snapshot_method, facts, root.disk, root.image_format
@@ -69,5 +70,6 @@ def make(
 
 
 def _disk_plan(conf: cfg.ConfigOpts, disk: domain_xml.Disk) -> DiskPlan:
-    wanted = snapshot_metadata.image_format(conf.libvirt.snapshot_image_format, disk.format)
+    configured = conf.libvirt.snapshot_image_format
+    wanted = snapshot_metadata.image_format(configured, imagebackend.disk_type(disk))
     return DiskPlan(disk, wanted)

@@ -12,7 +12,13 @@ from oslo_log import log as logging
 from nova_snap import context as nova_context
 from nova_snap import exception
 from nova_snap.virt import driver
-from nova_snap.virt.libvirt import imagebackend, qemu_img, quiesce, snapshot_metadata
+from nova_snap.virt.libvirt import (
+    imagebackend,
+    qemu_img,
+    quiesce,
+    secrets,
+    snapshot_metadata,
+)
 from nova_snap.virt.libvirt.guest import Guest
 from nova_snap.virt.libvirt.host import Host
 from nova_snap.virt.libvirt.snapshot import plan as plans
@@ -125,7 +131,9 @@ class Taking:
             images=[
                 ImageRequest(
                     disk=each.disk,
-                    backend=imagebackend.snapshot_backend(each.disk, self._tool, compress),
+                    backend=imagebackend.snapshot_backend(
+                        each.disk, self._tool, compress, secrets.libvirt_lookup(self._host)
+                    ),
                     image_format=each.image_format,
                     monitor=monitor,
                 )

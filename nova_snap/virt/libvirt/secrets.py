@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Secrets that libvirt keeps, for QEMU's tools.
+
+They are handed over in files that are in memory only: not on a command line, which every user of
+the host can read, and not on a disk, which may be thrown away. Who opens such a file must be
+allowed to trace this process, and it is gone when this process is.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+import libvirt
+
+from nova_snap import exception
+from nova_snap.virt.libvirt import chain as chains
+from nova_snap.virt.libvirt.domain_disks import SecretReference
+from nova_snap.virt.libvirt.host import Host
+
+_USAGE_TYPES: Final = {
+    "volume": libvirt.VIR_SECRET_USAGE_TYPE_VOLUME,
+    "ceph": libvirt.VIR_SECRET_USAGE_TYPE_CEPH,
+}
+
+Lookup = Callable[[SecretReference], bytes]
+
+
+@contextlib.contextmanager
+def key_files(chain: chains.Chain, lookup: Lookup) -> Iterator[Sequence[str]]:
+    """Files with what QEMU's tools need to read the chain.
+
+    :returns: arguments for the tools.
+    :raises nova_snap.exception.SecretUnavailable:
+    """
+    with contextlib.ExitStack() as files:
+        arguments: list[str] = []
+        for name, reference in chains.secrets(chain):
+            value = lookup(reference)
+            descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
+            files.callback(os.close, descriptor)
+            os.fchmod(descriptor, 0o600)
+            os.write(descriptor, value)
+            path = f"/proc/{os.getpid()}/fd/{descriptor}"
+            arguments += ["--object", f"secret,id={name},file={path}"]
+        yield arguments
+
+
+def libvirt_lookup(host: Host) -> Lookup:
+    """Ask the libvirt that has the domains."""
+
+    def lookup(reference: SecretReference) -> bytes:
+        connection = host.connection()
+        try:
+            return host.call("secretGetValue", "", lambda: _value(connection, host.uri, reference))
+        except exception.LibvirtOperationFailed as exc:
+            raise exception.SecretUnavailable(secret=str(reference), reason=exc.reason) from exc
+
+    return lookup
+
+
+def _value(connection: Any, uri: str, reference: SecretReference) -> bytes:
+    try:
+        return _ask(connection, reference)
+    except libvirt.libvirtError as exc:
+        # A libvirt inside of this process has one driver in a connection.
+        if exc.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT or ":///embed" not in uri:
+            raise
+    own = libvirt.open(f"secret:{uri.partition(':')[2]}")
+    try:
+        return _ask(own, reference)
+    finally:
+        own.close()
+
+
+def _ask(connection: Any, reference: SecretReference) -> bytes:
+    if reference.uuid is not None:
+        secret = connection.secretLookupByUUIDString(reference.uuid)
+    else:
+        secret = connection.secretLookupByUsage(_USAGE_TYPES[reference.kind], reference.usage)
+    value: bytes = secret.value()
+    return value

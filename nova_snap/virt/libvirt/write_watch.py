@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tells whether anything wrote to a block device while it was read.
+
+QEMU locks the node of a device, not the device: a guest that libvirt starts in a mount namespace
+of its own (its default) opens another node, and meets no lock. The kernel counts what is written
+to the device itself, by whomever.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from nova_snap import exception
+from nova_snap.virt.driver import ImageData
+from nova_snap.virt.libvirt import chain as chains
+
+# Fields of a block device's "stat" (Linux, Documentation/block/stat.rst).
+_SECTORS_WRITTEN: Final = 6
+_SECTORS_DISCARDED: Final = 13
+
+
+class WriteWatch:
+    """Watches a device from when it is made."""
+
+    def __init__(self, path: str) -> None:
+        """:raises nova_snap.exception.DiskUnwatched: if the kernel does not count."""
+        self._path = path
+        self._before = self._counts()
+
+    def check(self) -> None:
+        """:raises nova_snap.exception.DiskChanged: if something was written to it.
+
+        :raises nova_snap.exception.DiskUnwatched: if nobody can tell any more.
+        """
+        now = self._counts()
+        if now != self._before:
+            raise exception.DiskChanged(path=self._path)
+
+    def _counts(self) -> tuple[int, int, int]:
+        """Sectors written and discarded so far, and writes that are on their way."""
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                # What waits in the page cache is counted when it is written.
+                os.fsync(descriptor)
+                device = os.fstat(descriptor).st_rdev
+            finally:
+                os.close(descriptor)
+            directory = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}"
+            counts = _numbers(f"{directory}/stat")
+            _reads, writes = _numbers(f"{directory}/inflight")
+            return counts[_SECTORS_WRITTEN], counts[_SECTORS_DISCARDED], writes
+        except (OSError, ValueError, IndexError) as exc:
+            raise exception.DiskUnwatched(path=self._path, reason=str(exc)) from exc
+
+
+def watch(chain: chains.Chain) -> WriteWatch | None:
+    """:returns: ``None`` for a disk that QEMU's locks, or its cluster, have to protect."""
+    return WriteWatch(chain[0].path) if chain[0].driver == chains.HOST_DEVICE else None
+
+
+class CheckedData:
+    """Bytes of which the last are handed out only if ``check`` lets them.
+
+    Who takes them, the image service, has no whole image otherwise.
+    """
+
+    def __init__(self, data: ImageData, size: int | None, check: Callable[[], None]) -> None:
+        """:param size: as of :class:`nova_snap.virt.libvirt.snapshot.base.Content`."""
+        self._data = data
+        self._size = size
+        self._check = check
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes."""
+        piece = self._data.read(size)
+        at_end = self._data.tell() == self._size if self._size is not None else not piece
+        if at_end:
+            self._check()
+        return piece
+
+    def seek(self, offset: int, /) -> int:
+        """Go to ``offset``, which is always 0."""
+        return self._data.seek(offset)
+
+    def tell(self) -> int:
+        """How many bytes were read since then."""
+        return self._data.tell()
+
+
+def _numbers(path: str) -> Sequence[int]:
+    with open(path, encoding="ascii") as file:
+        return [int(word) for word in file.read().split()]
