@@ -37,11 +37,15 @@ class Periodic:
 
     :param seconds: between two rounds.
     :param tasks: by what they do, for the log.
+    :param delay: seconds before the first round.
     """
 
-    def __init__(self, database: Database, seconds: float, tasks: Mapping[str, Task]) -> None:
+    def __init__(
+        self, database: Database, seconds: float, tasks: Mapping[str, Task], delay: float = 0.0
+    ) -> None:
         self._database = database
         self._seconds = seconds
+        self._delay = delay
         self._tasks = tasks
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
@@ -57,6 +61,8 @@ class Periodic:
             self._thread.join(_STOP_SECONDS)
 
     def _run(self) -> None:
+        if self._end.wait(self._delay):
+            return
         while True:
             for what, task in self._tasks.items():
                 if self._end.is_set():

@@ -26,6 +26,9 @@ ALLOWED: Final[frozenset[tuple[str | None, str | None]]] = frozenset(
         # The API accepts a createBackup, and the compute service takes it up.
         (None, ts.IMAGE_BACKUP),
         (ts.IMAGE_BACKUP, ts.IMAGE_SNAPSHOT),
+        # A service that stops puts off what has not begun: it waits for the host again.
+        (ts.IMAGE_SNAPSHOT, ts.IMAGE_SNAPSHOT_PENDING),
+        (ts.IMAGE_SNAPSHOT, ts.IMAGE_BACKUP),
         # The host takes a new server up, which is made in task_state scheduling.
         (ts.SCHEDULING, ts.SPAWNING),
         # The API accepts an action on the guest, or the power state is put right.

@@ -64,6 +64,13 @@ def action_update(session: orm.Session, action_id: int, values: Mapping[str, Any
     )
 
 
+def action_finish(session: orm.Session, action_id: int, values: Mapping[str, Any]) -> None:
+    """Set columns of an action that has not ended; the first end counts."""
+    table = models.InstanceAction
+    one = (table.id == action_id, table.finish_time.is_(None))
+    session.execute(sa.update(table).where(*one).values(**values))
+
+
 def events_of(session: orm.Session, action_id: int) -> Sequence[models.InstanceActionEvent]:
     """The events of an action, newest first."""
     query = (
