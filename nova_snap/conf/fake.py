@@ -45,7 +45,7 @@ Bytes of image data that a snapshot uploads.
         choices=[
             *("image_snapshot", "image_pending_upload", "image_uploading"),
             *("spawn", "destroy", "power_on", "power_off", "reboot", "pause", "unpause"),
-            *("suspend", "resume", "get_console_output"),
+            *("suspend", "resume", "get_console_output", "quiesce", "unquiesce"),
         ],
         help="""
 What always fails: a phase of every snapshot, or an action on every instance. Set it to see what a

@@ -230,6 +230,15 @@ guests have very many file systems.
 """,
     ),
     cfg.IntOpt(
+        "quiesce_timeout",
+        default=90,
+        min=1,
+        help="""
+Seconds after which a guest is thawed that was frozen for the snapshots of its volumes, should nobody
+have told the host that they are made. It must be more than [cinder] snapshot_timeout of the API.
+""",
+    ),
+    cfg.IntOpt(
         "thaw_timeout",
         default=120,
         min=1,

@@ -236,6 +236,25 @@ class ComputeDriver(LifecycleDriver):
         """
 
     @abc.abstractmethod
+    def quiesce(self, instance: InstanceLike, key: str) -> None:
+        """Freeze the guest's file systems, for snapshots that somebody else takes. They are thawed
+        by :meth:`unquiesce`, and without it after a time, at :meth:`close` and at the next start.
+
+        :param key: names the snapshot.
+        :raises nova_snap.exception.QuiesceUnsupported: if the guest cannot be frozen.
+        :raises nova_snap.exception.AgentError: if that failed.
+        :raises nova_snap.exception.DomainNotFound: if it is not on this host.
+        """
+
+    @abc.abstractmethod
+    def unquiesce(self, instance_uuid: str, key: str) -> bool:
+        """Thaw what :meth:`quiesce` froze for the same snapshot.
+
+        :returns: whether it was frozen until now.
+        :raises nova_snap.exception.AgentError: if it is not thawed yet; it is being tried.
+        """
+
+    @abc.abstractmethod
     def clean_up_after_restart(self, instance: InstanceLike) -> None:
         """Put right what a snapshot left that the process did not live to end.
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from oslo_config import cfg
 from oslo_log import log as logging
+from oslo_utils import strutils
 
 from nova_snap import context as nova_context
 from nova_snap import exception
@@ -50,6 +51,7 @@ class FakeDriver(driver.ComputeDriver):
         self._domains: dict[str, driver.AdoptedDomain] = {}
         self._states: dict[str, int] = {}
         self._destroyed: set[str] = set()
+        self._frozen: set[tuple[str, str]] = set()
         self._callbacks: list[Callable[[str, int], None]] = []
 
     def add_domain(self, domain: driver.AdoptedDomain) -> None:
@@ -122,6 +124,29 @@ class FakeDriver(driver.ComputeDriver):
             uploaded_bytes=len(data),
             quiesced=False,
         )
+
+    def quiesce(self, instance: driver.InstanceLike, key: str) -> None:
+        """See the base class. Only a guest with an agent can be frozen; it stays so for ever."""
+        self._act(instance, "quiesce")
+        self.get_info(instance)
+        if not strutils.bool_from_string(instance.image_properties.get("hw_qemu_guest_agent")):
+            reason = "the image property hw_qemu_guest_agent is not set"
+            raise exception.QuiesceUnsupported(domain=instance.name, reason=reason)
+        with self._lock:
+            self._frozen.add((instance.uuid, key))
+
+    def unquiesce(self, instance_uuid: str, key: str) -> bool:
+        if self._conf.fake.fail_in == "unquiesce":
+            raise exception.FakeFailure(action="unquiesce", instance_uuid=instance_uuid)
+        with self._lock:
+            frozen = (instance_uuid, key) in self._frozen
+            self._frozen.discard((instance_uuid, key))
+            return frozen
+
+    def is_frozen(self, instance_uuid: str) -> bool:
+        """Whether the guest is frozen now."""
+        with self._lock:
+            return any(uuid == instance_uuid for uuid, _ in self._frozen)
 
     def clean_up_after_restart(self, instance: driver.InstanceLike) -> None:
         LOG.debug("Nothing is left of the snapshots of instance %s", instance.uuid)

@@ -14,6 +14,7 @@ from nova_snap import exception
 from nova_snap.virt import driver
 from nova_snap.virt.libvirt import adoption, lifecycle
 from nova_snap.virt.libvirt.host import Host
+from nova_snap.virt.libvirt.snapshot.held import HeldGuests
 from nova_snap.virt.libvirt.snapshot.progress import Progress
 from nova_snap.virt.libvirt.snapshot.recovery import Recovery
 from nova_snap.virt.libvirt.snapshot.taking import Order, Taking
@@ -36,6 +37,7 @@ class LibvirtDriver(lifecycle.LibvirtLifecycle):
     ) -> None:
         super().__init__(conf, image_api, host)
         self._recovery = Recovery(conf, self._host)
+        self._held = HeldGuests(conf, self._host)
         self._taking = Taking(conf, self._host, self._tool, image_api)
 
     def init_host(self) -> None:
@@ -64,6 +66,19 @@ class LibvirtDriver(lifecycle.LibvirtLifecycle):
 
     def describe_domain(self, name: str) -> driver.AdoptedDomain:
         return adoption.describe(self._host.get_guest(name))
+
+    def quiesce(self, instance: driver.InstanceLike, key: str) -> None:
+        # What an earlier snapshot left, should a start have failed to put it right.
+        self._recovery.recover(instance.uuid)
+        self._held.freeze(instance, self._guest(instance), key)
+
+    def unquiesce(self, instance_uuid: str, key: str) -> bool:
+        return self._held.thaw(instance_uuid, key)
+
+    def close(self) -> None:
+        """See the base class. Thaws the guests that are held still."""
+        self._held.close()
+        super().close()
 
     def clean_up_after_restart(self, instance: driver.InstanceLike) -> None:
         """See the base class. What cannot be put right is logged, and tried again next time."""
