@@ -109,6 +109,8 @@ def _identity_headers(context: RequestContext) -> dict[str, str]:
         "X-User-Id": context.user_id,
         "X-Tenant-Id": context.project_id,
         "X-Roles": ",".join(context.roles),
+        # Where Keystone is, the service's own token says so.
+        "X-Service-Roles": "service",
         "X-Identity-Status": "Confirmed",
         "X-Auth-Token": context.auth_token,
     }

@@ -15,7 +15,7 @@ from oslo_utils import uuidutils
 
 from nova_snap import exception
 from nova_snap.context import RequestContext
-from nova_snap.image import download, http
+from nova_snap.image import download, http, location
 from nova_snap.image.client import Connector
 from nova_snap.image.connection import Breaker
 from nova_snap.image.upload import Body, ImageData, SizedBody
@@ -180,6 +180,26 @@ class API:
             context, lambda client: self._send(client, image_id, body, breaker), image_id, breaker
         )
         return self._verified(context, image_id, body)
+
+    def add_location(
+        self, context: RequestContext, image_id: str, url: str, metadata: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Set properties, and make data that are in the image service's store the image's.
+
+        :param url: as the store's driver writes it, such as ``rbd://fsid/pool/image/snap``.
+        :param metadata: as for :meth:`create`.
+        :returns: the record after that, in status ``active``.
+        :raises nova_snap.exception.ImageLocationRefused: if the image service takes no location,
+            or not this one.
+        """
+        values = _flat(metadata)
+        seconds: float = self._conf.glance.timeout
+
+        def once(client: Any) -> Mapping[str, Any]:
+            return location.add(client, image_id, url, seconds)
+
+        self._call(context, lambda client: http.set_properties(client, image_id, values), image_id)
+        return self._call(context, once, image_id)
 
     def _send(self, client: Any, image_id: str, body: Body, breaker: Breaker) -> None:
         """One try at the upload."""

@@ -24,6 +24,9 @@ _AUTO: Final = "auto"
 class Method(enum.StrEnum):
     """The methods that there are."""
 
+    DIRECT = "direct"
+    """The storage cluster makes the image of the disk, where both are in the same."""
+
     STREAM = "stream"
     """A backup job offers the disk of one moment, which is read while the guest goes on."""
 
@@ -46,6 +49,8 @@ class GuestFacts:
     :ivar virt_type: of its domain, such as ``kvm``.
     :ivar quiesce_required: its image says ``os_require_quiesce``.
     :ivar may_decrypt: the operator lets images hold decrypted what is encrypted on the host.
+    :ivar host_devices: it uses devices of the host, which are to be taken from it before it is
+        saved.
     """
 
     power_state: int
@@ -54,6 +59,7 @@ class GuestFacts:
     has_managed_save: bool = False
     quiesce_required: bool = False
     may_decrypt: bool = False
+    host_devices: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +77,11 @@ class _Case:
     guest: GuestFacts
     disk: domain_xml.Disk
     image_format: str
+    no_direct: str | None
+
+    @property
+    def can_be_direct(self) -> bool:
+        return self.disk.is_rbd and self.no_direct is None and not self.is_container
 
     @property
     def can_stream(self) -> bool:
@@ -96,7 +107,14 @@ class _Case:
     @property
     def is_savable(self) -> bool:
         """It can be saved and restored as it was."""
-        return self.guest.power_state in (power_state.RUNNING, power_state.PAUSED)
+        states = (power_state.RUNNING, power_state.PAUSED)
+        return self.guest.power_state in states and not self.holds_devices
+
+    @property
+    def holds_devices(self) -> bool:
+        """A device leaves a guest when the guest's system says so: when it runs again, in the
+        case of one that is paused."""
+        return self.guest.host_devices and self.guest.power_state == power_state.PAUSED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +126,22 @@ class _Rule:
     reason: str
 
 
+_HOLDS_DEVICES: Final = (
+    "the guest uses devices of the host, and cannot let go of them while it is paused; resume it "
+    "first, or use a method that does not save it"
+)
+
 _RULES: Final[Sequence[_Rule]] = (
+    _Rule(
+        lambda case: case.config in (_AUTO, Method.DIRECT) and case.can_be_direct,
+        Method.DIRECT,
+        "the disk and the image service's store are in one storage cluster, which makes the image",
+    ),
+    _Rule(
+        lambda case: case.config == Method.DIRECT,
+        None,
+        "[libvirt] snapshot_method asks for direct, and {case.no_direct}",
+    ),
     _Rule(
         lambda case: not imagebackend.is_supported(case.disk),
         None,
@@ -148,6 +181,11 @@ _RULES: Final[Sequence[_Rule]] = (
         None,
         "its image requires a quiesce, which managed_save cannot do; "
         "set [libvirt] snapshot_method = auto",
+    ),
+    _Rule(
+        lambda case: case.config == Method.MANAGED_SAVE and case.holds_devices,
+        None,
+        _HOLDS_DEVICES,
     ),
     _Rule(
         lambda case: case.config == Method.MANAGED_SAVE and case.is_savable,
@@ -213,6 +251,15 @@ _RULES: Final[Sequence[_Rule]] = (
         None,
         "its image requires a quiesce, which needs mirror, but {obstacle}",
     ),
+    # Who keeps disks in a cluster has guests that are not to stand still for as long as it takes to
+    # read one.
+    _Rule(
+        lambda case: case.disk.is_rbd and case.config == _AUTO,
+        None,
+        "the guest would have to be suspended: {obstacle}, and stream needs libvirt "
+        "{backup_version}; set [libvirt] snapshot_method = managed_save if it may be",
+    ),
+    _Rule(lambda case: case.holds_devices, None, _HOLDS_DEVICES),
     _Rule(
         lambda case: case.is_savable,
         Method.MANAGED_SAVE,
@@ -227,15 +274,17 @@ def choose_method(
     guest: GuestFacts,
     disk: domain_xml.Disk,
     image_format: str = "qcow2",
+    no_direct: str | None = "it takes one disk, and not several at one instant",
 ) -> Choice:
     """Choose how to take a snapshot. Asks nobody and changes nothing.
 
     :param config: ``[libvirt] snapshot_method``.
     :param disk: the root disk.
     :param image_format: of the image to make.
+    :param no_direct: why the storage cluster cannot make the image; ``None`` if it can.
     :raises nova_snap.exception.SnapshotMethodUnavailable: if no method can do it.
     """
-    case = _Case(capabilities, config, guest, disk, image_format)
+    case = _Case(capabilities, config, guest, disk, image_format, no_direct)
     for rule in _RULES:
         if rule.applies(case):
             reason = rule.reason.format(
@@ -248,10 +297,17 @@ def choose_method(
             )
             if rule.method is None:
                 break
-            return Choice(rule.method, reason)
+            return Choice(rule.method, reason + _why_not_direct(case, rule.method))
     else:
         reason = f"none is known for a guest that is {_state(guest)}"
     raise exception.SnapshotMethodUnavailable(method=config, reason=reason)
+
+
+def _why_not_direct(case: _Case, method: Method) -> str:
+    """For an operator who expects the storage cluster to make the image by itself."""
+    if method is Method.DIRECT or case.config != _AUTO or not case.disk.is_rbd:
+        return ""
+    return f"; not by method direct: {case.no_direct}"
 
 
 def _state(guest: GuestFacts) -> str:
