@@ -71,10 +71,10 @@ def rotate_backups(
 ) -> Rotated:
     """Delete the oldest backups, those that are more than are to be kept.
 
-    Only whole backups count, and only those of the project that asks: a record that an image
-    service's failure left behind takes no good backup's place, and a property that somebody gave
-    his image makes it no backup of this instance. An image that cannot be deleted is logged, and
-    the others are deleted still.
+    A backup of several disks is one backup, and goes as a whole. Only whole backups count, and
+    only those of the project that asks: a record that an image service's failure left behind takes
+    no good backup's place, and a property that somebody gave his image makes it no backup of this
+    instance. An image that cannot be deleted is logged, and the others are deleted still.
 
     :param image_id: the backup that was just made: the newest, whatever the clocks say.
     :raises nova_snap.exception.NovaSnapError: if the image service does not tell which there are.
@@ -88,9 +88,10 @@ def rotate_backups(
     }
     found = image_api.get_all(context, wanted)
     # Looked at again: an image service that ignores a filter must not have its images deleted.
-    backups = [
+    images = [
         image for image in found if all(image.get(key) == value for key, value in wanted.items())
     ]
+    backups = [image for image in images if _is_root(image)]
     backups.sort(key=lambda image: (image["id"] == image_id, image["created_at"]), reverse=True)
     excess = backups[rotation.keep :]
     LOG.info(
@@ -102,14 +103,39 @@ def rotate_backups(
     )
     deleted: list[str] = []
     left: dict[str, str] = {}
-    for image in excess:
-        try:
-            image_api.delete(context, image["id"])
-        except exception.ImageNotFound:
-            LOG.info("Backup %s is gone already", image["id"])
-        except exception.NovaSnapError as error:
-            LOG.error("Backup %s cannot be deleted: %s", image["id"], error)
-            left[image["id"]] = error.for_user()
-            continue
-        deleted.append(image["id"])
+    for backup in excess:
+        # The root disk's image is the last to go: as long as one of the others cannot be deleted,
+        # the next rotation finds the backup again.
+        for image_id in (*_further(images, backup), backup["id"]):
+            reason = _delete(context, image_api, image_id)
+            if reason is not None:
+                left[image_id] = reason
+                break
+        else:
+            deleted.append(backup["id"])
     return Rotated(deleted, left)
+
+
+def _is_root(image: Mapping[str, Any]) -> bool:
+    """Whether it stands for a backup: what is of another disk does not count for itself."""
+    return image.get(image_properties.SET) in (None, image["id"])
+
+
+def _further(images: Sequence[Mapping[str, Any]], backup: Mapping[str, Any]) -> Sequence[str]:
+    return [
+        image["id"]
+        for image in images
+        if image.get(image_properties.SET) == backup["id"] and image["id"] != backup["id"]
+    ]
+
+
+def _delete(context: RequestContext, image_api: Images, image_id: str) -> str | None:
+    """Why the image is still there; ``None`` if it is not."""
+    try:
+        image_api.delete(context, image_id)
+    except exception.ImageNotFound:
+        LOG.info("Backup %s is gone already", image_id)
+    except exception.NovaSnapError as error:
+        LOG.error("Backup %s cannot be deleted: %s", image_id, error)
+        return error.for_user()
+    return None

@@ -14,6 +14,12 @@ BACKUP: Final = "backup"
 BACKUP_TYPE: Final = "backup_type"
 """The property of a backup that says which rotation it belongs to, such as ``daily``."""
 
+SET: Final = "nova_snap_set"
+"""The property that ties the images of one instant together: the id of the root disk's image."""
+
+SET_DISK: Final = "nova_snap_disk"
+"""The property that says which disk an image of such a set is of, such as ``vdb``."""
+
 _VALUE_LENGTH: Final = 255
 
 # system_metadata of these names is about the image although Nova gives it no prefix.
@@ -28,6 +34,8 @@ _INHERITED_AS_THEY_ARE: Final = (
 # True of the base image's bytes, or of volumes; never of a snapshot.
 _NEVER_INHERITED: Final = frozenset(
     {
+        SET,
+        SET_DISK,
         "bdm_v2",
         "block_device_mapping",
         "cinder_encryption_key_deletion_policy",
@@ -36,6 +44,9 @@ _NEVER_INHERITED: Final = frozenset(
     }
 )
 _NEVER_INHERITED_PREFIXES: Final = ("img_signature", "os_glance")
+
+# Of the inherited ones, what is as true of a disk that nobody boots from.
+_OF_ALL: Final = frozenset({"owner_project_name", "owner_user_name"})
 
 # The base image's formats are not the snapshot's: those are known when it is uploaded.
 _TOP_LEVEL: Final = ("min_ram", "min_disk", "disk_format", "container_format")
@@ -104,12 +115,7 @@ def build(
     :param non_inheritable: names of ``[DEFAULT] non_inheritable_image_properties``.
     :raises nova_snap.exception.InvalidImageProperty: if the user names an attribute of the image.
     """
-    reserved = sorted(ATTRIBUTES.intersection(extra_properties))
-    if reserved:
-        raise exception.InvalidImageProperty(
-            reason=f"{', '.join(reserved)} cannot be set as metadata: "
-            "every image has such an attribute of its own"
-        )
+    _check_not_reserved(extra_properties)
     inherited = _inherited(instance, non_inheritable)
     min_disk = _number(inherited.pop("min_disk", None))
     record: dict[str, Any] = {
@@ -127,6 +133,53 @@ def build(
     if context.user_id:
         properties["user_id"] = context.user_id
     record["properties"] = properties | dict(extra_properties)
+    return record
+
+
+def _check_not_reserved(extra_properties: Mapping[str, str]) -> None:
+    reserved = sorted(ATTRIBUTES.intersection(extra_properties))
+    if reserved:
+        raise exception.InvalidImageProperty(
+            reason=f"{', '.join(reserved)} cannot be set as metadata: "
+            "every image has such an attribute of its own"
+        )
+    reserved = sorted({SET, SET_DISK}.intersection(extra_properties))
+    if reserved:
+        raise exception.InvalidImageProperty(
+            reason=f"{', '.join(reserved)} cannot be set as metadata: "
+            "it tells which images are of one instant, and are deleted together"
+        )
+
+
+def build_further(
+    root: Mapping[str, Any], instance: Instance, disk: str, context: RequestContext
+) -> dict[str, Any]:
+    """The image record of a disk beside the root disk, as
+    :meth:`nova_snap.image.glance.API.create` takes it.
+
+    It has the root image's name, owner and visibility, what the user wants to be found with it,
+    and nothing of what makes an image one to boot from.
+
+    :param root: the record of the root disk's image, flat as the image service has it.
+    :param disk: such as ``vdb``.
+    """
+    suffix = f" ({disk})"
+    record: dict[str, Any] = {
+        "name": (root.get("name") or "")[: _VALUE_LENGTH - len(suffix)] + suffix,
+        "visibility": root.get("visibility") or "private",
+    }
+    owner = root.get("owner")
+    if owner and owner != context.project_id:
+        record["owner"] = owner
+    booting = {*instance.image_properties, *_INHERITED_AS_THEY_ARE, *_NEVER_INHERITED} - _OF_ALL
+    record["properties"] = {
+        key: str(value)
+        for key, value in root.items()
+        if key not in ATTRIBUTES
+        and key not in booting
+        and not key.startswith(_NEVER_INHERITED_PREFIXES)
+        and value is not None
+    } | {SET: root["id"], SET_DISK: disk}
     return record
 
 

@@ -6,7 +6,7 @@ can hold the data up.
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
@@ -54,6 +54,8 @@ class SnapshotMonitor:
         self._images = images
         self._uuid = instance_uuid
         self._image_id = image_id
+        self._others: list[str] = []
+        self._looks = 0
         self._event = event
         self._seconds = seconds
         self._progress: tuple[int, int] | None = None
@@ -88,6 +90,12 @@ class SnapshotMonitor:
         if known:
             callback()
 
+    # -- whoever makes further images --------------------------------------------------------
+
+    def watch(self, image_id: str) -> None:
+        """Stop the snapshot also when this image is deleted."""
+        self._others.append(image_id)
+
     # -- the manager's side ----------------------------------------------------------------
 
     def __enter__(self) -> Self:
@@ -120,9 +128,9 @@ class SnapshotMonitor:
         if self._unwanted is not None:
             return
         try:
-            status = self._images.get(self._context, self._image_id)["status"]
-            if status in _GONE:
-                raise exception.ImageNotFound(image_id=self._image_id)
+            for image_id in self._watched():
+                if self._images.get(self._context, image_id)["status"] in _GONE:
+                    raise exception.ImageNotFound(image_id=image_id)
             instance = Instance.get_by_uuid(self._context, self._uuid)
             if instance.task_state == task_states.DELETING:
                 raise exception.InstanceNotFound(instance_id=self._uuid)
@@ -130,6 +138,15 @@ class SnapshotMonitor:
             self._cancel(error)
         except exception.NovaSnapError as error:
             LOG.debug("Image %s cannot be watched now: %s", self._image_id, error)
+
+    def _watched(self) -> Sequence[str]:
+        """The image that was asked for, and of the others one after the other: the image service
+        is asked no more often for a guest with many disks."""
+        others = list(self._others)
+        if not others:
+            return [self._image_id]
+        self._looks += 1
+        return [self._image_id, others[self._looks % len(others)]]
 
     def _cancel(self, error: exception.NovaSnapError) -> None:
         LOG.info("The snapshot of instance %s is not wanted any more: %s", self._uuid, error)

@@ -9,7 +9,7 @@ from oslo_log import log
 
 from nova_snap import context as nova_context
 from nova_snap import exception
-from nova_snap.compute import snapshot_kinds, task_states
+from nova_snap.compute import image_sets, snapshot_kinds, task_states
 from nova_snap.context import RequestContext
 from nova_snap.db.session import Database
 from nova_snap.objects.instance import Instance, InstanceFilters, InstanceList
@@ -27,11 +27,27 @@ INCOMPLETE = ("queued", "saving", "uploading", "importing", "killed")
 """Statuses of an image that a snapshot was to become, and is not."""
 
 
-class ImageStore(ImageUploader, Protocol):
+class ImageStore(ImageUploader, image_sets.Lister, Protocol):
     """The image service, as a compute host uses it."""
 
     def delete(self, context: RequestContext, image_id: str) -> None:
         """:raises nova_snap.exception.ImageNotFound:"""
+
+
+def delete_images(
+    image_api: ImageStore,
+    context: RequestContext,
+    image_id: str,
+    statuses: Container[str] | None = None,
+) -> None:
+    """Delete the image of a snapshot that failed, and those of the other disks. Never raises.
+
+    :param image_id: of the root disk.
+    :param statuses: leave all of them alone if it is in any other than these.
+    """
+    if delete_image(image_api, context, image_id, statuses):
+        for further_id in image_sets.find_further(image_api, context, image_id):
+            delete_image(image_api, context, further_id)
 
 
 def delete_image(
@@ -39,20 +55,21 @@ def delete_image(
     context: RequestContext,
     image_id: str,
     statuses: Container[str] | None = None,
-) -> None:
+) -> bool:
     """Delete an image that will never be what it was to be. Never raises.
 
     Where the user's token is not enough, because it was revoked or has expired, the service's own
     has to be.
 
     :param statuses: leave it alone in any other than these.
+    :returns: False if it was left alone for its status.
     """
     try:
         try:
-            _delete_image(image_api, context, image_id, statuses)
+            return _delete_image(image_api, context, image_id, statuses)
         except exception.ImageForbidden as error:
             LOG.info("Image %s: %s; the service itself tries", image_id, error)
-            _delete_image(image_api, nova_context.get_admin_context(), image_id, statuses)
+            return _delete_image(image_api, nova_context.get_admin_context(), image_id, statuses)
     except exception.ImageNotFound:
         LOG.info("Image %s is gone already", image_id)
     except Exception as error:
@@ -64,6 +81,7 @@ def delete_image(
             error,
             exc_info=not foreseen,
         )
+    return True
 
 
 def _delete_image(
@@ -71,12 +89,13 @@ def _delete_image(
     context: RequestContext,
     image_id: str,
     statuses: Container[str] | None,
-) -> None:
+) -> bool:
     status = image_api.get(context, image_id)["status"]
     if statuses is not None and status not in statuses:
         LOG.info("Image %s is %s and stays", image_id, status)
-        return
+        return False
     image_api.delete(context, image_id)
+    return True
 
 
 def give_up(
@@ -96,7 +115,7 @@ def give_up(
     # gave up is not, even if the image service took all of it.
     given_up = isinstance(error, exception.SnapshotFailed)
     if image_id is not None:
-        delete_image(image_api, context, image_id, None if given_up else INCOMPLETE)
+        delete_images(image_api, context, image_id, None if given_up else INCOMPLETE)
     said = reason(error)
     if action is not None:
         action.finish(context, said)

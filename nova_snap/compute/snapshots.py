@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 from oslo_log import log
 
 from nova_snap import exception
-from nova_snap.compute import backup, power_state, recovery, task_states
+from nova_snap.compute import backup, image_sets, power_state, recovery, task_states
 from nova_snap.compute.backup import Rotation
 from nova_snap.compute.instance_locks import InstanceLocks
 from nova_snap.compute.monitor import SnapshotMonitor
@@ -26,7 +26,7 @@ LOG = log.getLogger(__name__)
 _LOCK_SECONDS: Final = 300.0
 
 
-class Images(ImageStore, backup.Images, Protocol):
+class Images(ImageStore, backup.Images, image_sets.Images, Protocol):
     """The image service, as snapshots and backups use it."""
 
 
@@ -85,7 +85,7 @@ class Snapshots:
                 self._locks.hold(request.instance.uuid, _LOCK_SECONDS),
             ):
                 report = self._take(request, event)
-                event.details = f"{report.method}: {report.reason}"
+                event.details = _details(report)
         except Exception as error:
             self._failed(request, error)
             return
@@ -116,7 +116,12 @@ class Snapshots:
             instance.save(expected_task_state=expected_state)
 
         with SnapshotMonitor(context, self._image_api, instance.uuid, image_id, event) as monitor:
-            report = self._driver.snapshot(context, instance, image_id, update_task_state, monitor)
+            further = image_sets.FurtherImages(
+                context, self._image_api, instance, image_id, monitor.watch
+            )
+            report = self._driver.snapshot(
+                context, instance, image_id, update_task_state, monitor, further
+            )
 
         # The progress was written behind this object's back.
         instance.refresh()
@@ -182,3 +187,9 @@ class Snapshots:
             request.action,
             error,
         )
+
+
+def _details(report: SnapshotReport) -> str:
+    said = f"{report.method}: {report.reason}"
+    images = image_sets.describe(report.images, report.left_out)
+    return f"{said}; {images}" if images else said

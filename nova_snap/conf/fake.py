@@ -40,6 +40,16 @@ Seconds that each other action on an instance takes: start, stop, reboot, pause,
 Bytes of image data that a snapshot uploads.
 """,
     ),
+    cfg.IntOpt(
+        "snapshot_disks",
+        default=1,
+        min=1,
+        max=26,
+        help="""
+Disks that every instance has. With more than one, a snapshot becomes that many images, as with
+[libvirt] snapshot_all_disks.
+""",
+    ),
     cfg.StrOpt(
         "fail_in",
         choices=[

@@ -98,6 +98,20 @@ with decrypt that is the image service's own affair. While a snapshot of a runni
 what the guest overwrites is kept decrypted in snapshots_directory as well.
 """,
     ),
+    cfg.BoolOpt(
+        "snapshot_all_disks",
+        default=False,
+        help="""
+Whether a snapshot is of all local disks of an instance at one instant, and not only of the root
+disk. Each of them becomes an image of its own, named after the one that was asked for, such as
+'nightly (vdb)', and tied to it by the property nova_snap_set. Local are the root disk, and what
+Nova calls ephemeral disks and swap (disk.eph0, disk.swap); not taken are volumes, CDs, the config
+drive, disks that are read-only, and disks that guests share. Set it where what an instance has on
+its ephemeral disks is worth keeping. Every snapshot is then as large as all of the disks, and
+counts as that many images against quotas. Where one disk cannot be taken, or not at the same
+instant as the others (snapshot_method = mirror), none is.
+""",
+    ),
     cfg.StrOpt(
         "snapshots_directory",
         default="$state_path/snapshots",

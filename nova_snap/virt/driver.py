@@ -87,6 +87,21 @@ class SnapshotMonitor(Protocol):
         """Have ``callback`` called, by another thread, when :meth:`check` would raise."""
 
 
+class FurtherImages(Protocol):
+    """Makes the records of the images that a snapshot becomes besides that of the root disk."""
+
+    def create(self, root: str, others: Sequence[str]) -> Sequence[str]:
+        """Tie images of one instant together. Whoever asks for the snapshot deletes them when it
+        fails.
+
+        :param root: which disk the image is of that is there already, such as ``vda``.
+        :param others: the other disks.
+        :returns: an image in status ``queued`` for each of them.
+        :raises nova_snap.exception.ImageServiceError: or ImageForbidden, InvalidImageProperty,
+            ImageNotFound.
+        """
+
+
 class NoMonitor:
     """A monitor for callers that neither watch nor stop a snapshot."""
 
@@ -117,6 +132,8 @@ class SnapshotReport:
     :ivar uploaded_bytes: length of the image's data.
     :ivar quiesced: the guest's file systems were frozen at the point in time.
     :ivar temp_bytes: of temporary files on the host.
+    :ivar images: by disk, where there is more than one. The other figures are of all of them.
+    :ivar left_out: why other disks are in no image, by disk.
     """
 
     method: str
@@ -125,6 +142,8 @@ class SnapshotReport:
     uploaded_bytes: int
     quiesced: bool
     temp_bytes: int = 0
+    images: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,8 +238,11 @@ class ComputeDriver(LifecycleDriver):
         image_id: str,
         update_task_state: UpdateTaskState,
         monitor: SnapshotMonitor | None = None,
+        further_images: FurtherImages | None = None,
     ) -> SnapshotReport:
-        """Take a snapshot of the root disk and send it to the image service.
+        """Take a snapshot of the root disk, or of all local disks at one instant, where that is
+        configured, and send it to the image service. The root disk's image is the last that
+        becomes active.
 
         The guest ends as it began: running or paused, thawed, persistent, without a job. Nothing
         stays behind on the host.
@@ -229,6 +251,8 @@ class ComputeDriver(LifecycleDriver):
         :param update_task_state: called with IMAGE_PENDING_UPLOAD, then with IMAGE_UPLOADING and
             ``expected_state=IMAGE_PENDING_UPLOAD``.
         :param monitor: is told of the progress, and stops the snapshot.
+        :param further_images: makes the records for the other disks; without it, only the root
+            disk is taken.
         :raises nova_snap.exception.SnapshotFailed: with the method, the phase and the reason;
             its ``__cause__`` is the first error.
         :raises nova_snap.exception.ImageNotFound: if the image was deleted meanwhile.

@@ -8,8 +8,9 @@ the same states and end as real uploads. Its delays and failures are set in ``[f
 import hashlib
 import io
 import itertools
+import string
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from oslo_config import cfg
 from oslo_log import log as logging
@@ -23,17 +24,17 @@ from nova_snap.virt import driver
 LOG = logging.getLogger(__name__)
 
 METHOD = "fake"
+ROOT_DISK = "vda"
 
 
-def snapshot_data(instance_uuid: str, size: int) -> bytes:
-    """What the image of an instance holds: always the same for the same arguments.
+def snapshot_data(seed: str, size: int) -> bytes:
+    """What the image of a disk holds: always the same for the same arguments.
 
+    :param seed: the instance's uuid; for another disk than the root disk also its name, such as
+        ``<uuid> vdb``.
     :param size: in bytes.
     """
-    blocks = (
-        hashlib.sha256(f"{instance_uuid} {number}".encode()).digest()
-        for number in itertools.count()
-    )
+    blocks = (hashlib.sha256(f"{seed} {number}".encode()).digest() for number in itertools.count())
     data = bytearray()
     while len(data) < size:
         data += next(blocks)
@@ -92,37 +93,40 @@ class FakeDriver(driver.ComputeDriver):
         image_id: str,
         update_task_state: driver.UpdateTaskState,
         monitor: driver.SnapshotMonitor | None = None,
+        further_images: driver.FurtherImages | None = None,
     ) -> driver.SnapshotReport:
         monitor = monitor or driver.NoMonitor()
         record = self._image_api.get(context, image_id)
         self._phase(instance, image_id, task_states.IMAGE_SNAPSHOT)
+        others = self._create_further(instance, image_id, further_images)
         update_task_state(task_states.IMAGE_PENDING_UPLOAD)
         self._phase(instance, image_id, task_states.IMAGE_PENDING_UPLOAD)
         update_task_state(
             task_states.IMAGE_UPLOADING, expected_state=task_states.IMAGE_PENDING_UPLOAD
         )
         self._phase(instance, image_id, task_states.IMAGE_UPLOADING)
-        monitor.check()
-        data = snapshot_data(instance.uuid, self._conf.fake.snapshot_size)
-        metadata = {
-            "name": record["name"],
-            "disk_format": "raw",
-            "container_format": "bare",
-            "properties": {"image_location": "snapshot", "image_state": "available"},
-        }
-        try:
-            self._image_api.update(context, image_id, metadata, io.BytesIO(data), len(data))
-        except exception.ImageNotFound:
-            raise
-        except exception.NovaSnapError as exc:
-            raise self._failure(instance, image_id, task_states.IMAGE_UPLOADING, str(exc)) from exc
-        monitor.progress(len(data), len(data))
+        size = self._conf.fake.snapshot_size
+        # The image that was asked for is the last one.
+        images = {**others, ROOT_DISK: image_id}
+        for number, (disk, each) in enumerate(images.items(), start=1):
+            monitor.check()
+            seed = instance.uuid if disk == ROOT_DISK else f"{instance.uuid} {disk}"
+            named = {"name": record["name"]} if disk == ROOT_DISK else {}
+            try:
+                self._upload(context, each, named, snapshot_data(seed, size))
+            except exception.ImageNotFound:
+                raise
+            except exception.NovaSnapError as exc:
+                phase = task_states.IMAGE_UPLOADING
+                raise self._failure(instance, image_id, phase, str(exc)) from exc
+            monitor.progress(number * size, len(images) * size)
         return driver.SnapshotReport(
             method=METHOD,
             reason="compute_driver is the fake driver",
             image_format="raw",
-            uploaded_bytes=len(data),
+            uploaded_bytes=len(images) * size,
             quiesced=False,
+            images={ROOT_DISK: image_id, **others} if others else {},
         )
 
     def quiesce(self, instance: driver.InstanceLike, key: str) -> None:
@@ -147,6 +151,39 @@ class FakeDriver(driver.ComputeDriver):
         """Whether the guest is frozen now."""
         with self._lock:
             return any(uuid == instance_uuid for uuid, _ in self._frozen)
+
+    def _create_further(
+        self,
+        instance: driver.InstanceLike,
+        image_id: str,
+        further_images: driver.FurtherImages | None,
+    ) -> Mapping[str, str]:
+        letters = string.ascii_lowercase[1 : self._conf.fake.snapshot_disks]
+        disks = [f"vd{letter}" for letter in letters]
+        if further_images is None or not disks:
+            return {}
+        try:
+            return dict(zip(disks, further_images.create(ROOT_DISK, disks), strict=True))
+        except exception.ImageNotFound:
+            raise
+        except exception.NovaSnapError as exc:
+            phase = task_states.IMAGE_SNAPSHOT
+            raise self._failure(instance, image_id, phase, str(exc)) from exc
+
+    def _upload(
+        self,
+        context: nova_context.RequestContext,
+        image_id: str,
+        named: Mapping[str, str],
+        data: bytes,
+    ) -> None:
+        metadata = {
+            **named,
+            "disk_format": "raw",
+            "container_format": "bare",
+            "properties": {"image_location": "snapshot", "image_state": "available"},
+        }
+        self._image_api.update(context, image_id, metadata, io.BytesIO(data), len(data))
 
     def clean_up_after_restart(self, instance: driver.InstanceLike) -> None:
         LOG.debug("Nothing is left of the snapshots of instance %s", instance.uuid)

@@ -95,13 +95,14 @@ class LibvirtDriver(lifecycle.LibvirtLifecycle):
         image_id: str,
         update_task_state: driver.UpdateTaskState,
         monitor: driver.SnapshotMonitor | None = None,
+        further_images: driver.FurtherImages | None = None,
     ) -> driver.SnapshotReport:
         monitor = monitor or driver.NoMonitor()
         progress = Progress(update_task_state, monitor)
         try:
             # What an earlier snapshot left, should a start have failed to put it right.
             self._recovery.recover(instance.uuid)
-            order = Order(context, instance, image_id, progress)
+            order = Order(context, instance, image_id, progress, further_images)
             return self._taking.take(order, self._guest(instance))
         except _PASS_ON:
             raise
@@ -115,5 +116,5 @@ class LibvirtDriver(lifecycle.LibvirtLifecycle):
                 image_id=image_id,
                 method=progress.method,
                 phase=progress.phase,
-                reason=str(exc) or type(exc).__name__,
+                reason=progress.where + (str(exc) or type(exc).__name__),
             ) from exc

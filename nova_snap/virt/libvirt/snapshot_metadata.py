@@ -4,6 +4,8 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from oslo_utils import units
+
 from nova_snap.virt.driver import InstanceLike
 
 # Disks that are no files become images of their plain content.
@@ -22,6 +24,24 @@ def image_format(configured: str | None, source_format: str) -> str:
     """
     chosen = configured or source_format
     return "raw" if chosen in _SAVED_AS_RAW else chosen
+
+
+def further(instance: InstanceLike, file_format: str, disk_size: int) -> dict[str, Any]:
+    """What to set of the image of a disk that nobody boots from.
+
+    :param file_format: of the data.
+    :param disk_size: bytes that a disk made from it has at least.
+    """
+    return {
+        "min_disk": -(-disk_size // units.Gi),
+        "disk_format": file_format,
+        "container_format": "bare",
+        "properties": {
+            "image_location": "snapshot",
+            "image_state": "available",
+            "owner_id": instance.project_id,
+        },
+    }
 
 
 def create(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from nova_snap.virt.driver import ImageData, NoMonitor, SnapshotMonitor
+from nova_snap.virt.libvirt import chain as chains
 from nova_snap.virt.libvirt import domain_xml, imagebackend
 from nova_snap.virt.libvirt.guest import Guest
 from nova_snap.virt.libvirt.snapshot.workdir import WorkDir
@@ -65,10 +66,12 @@ class Content:
     """The bytes of an image, which may be read more than once while the point in time is kept.
 
     :ivar size: how many there are; ``None`` where only the end of the data tells.
+    :ivar disk_size: bytes that the guest sees of the disk; 0 if nobody has found out.
     """
 
     data: ImageData
     size: int | None
+    disk_size: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +109,10 @@ def files(paths: Sequence[str], request: Request, quiesced: bool = False) -> Ite
             status = os.fstat(file.fileno())
             blocks += status.st_blocks
             watched = WatchedFile(file, status.st_size, image.monitor)
-            contents.append(Content(watched, status.st_size))
+            # The root disk's image has its record already, with a size of its own.
+            further = image is not request.root
+            disk_size = chains.read(image.disk)[0].virtual_size if further else 0
+            contents.append(Content(watched, status.st_size, disk_size))
         yield Point(contents, quiesced=quiesced, temp_bytes=lambda: blocks * 512)
 
 

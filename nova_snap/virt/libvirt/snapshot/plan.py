@@ -2,28 +2,23 @@
 """What a snapshot will do, decided before anything is done: of which disks, how, and into what."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from oslo_config import cfg
 
 from nova_snap.virt.libvirt import domain_xml, imagebackend, quiesce, snapshot_metadata
 from nova_snap.virt.libvirt.capabilities import Capabilities
 from nova_snap.virt.libvirt.guest import Guest
+from nova_snap.virt.libvirt.snapshot import disk_set
+from nova_snap.virt.libvirt.snapshot.disk_set import DiskPlan, DiskSet
 from nova_snap.virt.libvirt.snapshot.methods import Choice, GuestFacts, choose_method
-
-
-@dataclasses.dataclass(frozen=True)
-class DiskPlan:
-    """A disk to take, and the format of its image."""
-
-    disk: domain_xml.Disk
-    image_format: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """:ivar disks: the root disk first.
 
+    :ivar left_out: why other disks are not taken, by target.
     :ivar quiesce: freeze the guest's file systems for the point in time.
     :ivar quiesce_required: fail rather than go on without.
     """
@@ -31,23 +26,31 @@ class Plan:
     domain: domain_xml.Domain
     facts: GuestFacts
     disks: Sequence[DiskPlan]
+    left_out: Mapping[str, str]
     choice: Choice
     quiesce: bool
     quiesce_required: bool
 
 
 def make(
-    conf: cfg.ConfigOpts, capabilities: Capabilities, guest: Guest, policy: quiesce.Policy
+    conf: cfg.ConfigOpts,
+    capabilities: Capabilities,
+    guest: Guest,
+    policy: quiesce.Policy,
+    *,
+    all_disks: bool,
 ) -> Plan:
     """Look at the guest and decide. Changes nothing.
 
     :param policy: of the instance's image.
+    :param all_disks: take every local disk, and not only the root disk.
     :raises nova_snap.exception.DiskNotFound: if there is no root disk.
     :raises nova_snap.exception.SnapshotMethodUnavailable: if no method can do it.
     :raises nova_snap.exception.QuiesceUnsupported: if it cannot be quiesced but has to be.
     """
     domain = guest.describe()
-    root = _disk_plan(conf, domain.root_disk())
+    wanted = disk_set.local_disks(domain) if all_disks else DiskSet([domain.root_disk()], {})
+    disks = [_disk_plan(conf, disk) for disk in wanted.disks]
     facts = GuestFacts(
         power_state=guest.power_state(),
         active=guest.is_active(),
@@ -56,13 +59,17 @@ def make(
         quiesce_required=policy.required,
         may_decrypt=conf.libvirt.snapshot_encrypted_disks == "decrypt",
     )
-    choice = choose_method(
-        capabilities, conf.libvirt.snapshot_method, facts, root.disk, root.image_format
-    )
+    method: str = conf.libvirt.snapshot_method
+    if len(disks) == 1:
+        (root,) = disks
+        choice = choose_method(capabilities, method, facts, root.disk, root.image_format)
+    else:
+        choice = disk_set.choose(capabilities, method, facts, disks)
     return Plan(
         domain=domain,
         facts=facts,
-        disks=[root],
+        disks=disks,
+        left_out=wanted.left_out,
         choice=choice,
         quiesce=quiesce.can_quiesce(policy, facts.power_state, domain),
         quiesce_required=policy.required,

@@ -12,6 +12,7 @@ class Progress:
 
     :ivar phase: the task_state that it is in.
     :ivar method: how it is taken; ``none`` until that is decided.
+    :ivar where: which of several disks is being sent, for the beginning of an error's message.
     """
 
     def __init__(self, update_task_state: UpdateTaskState, monitor: SnapshotMonitor) -> None:
@@ -19,6 +20,7 @@ class Progress:
         self.monitor = monitor
         self.phase: str = task_states.IMAGE_SNAPSHOT
         self.method = "none"
+        self.where = ""
 
     def begin(self) -> None:
         """The disks' content is taken from here on."""

@@ -157,7 +157,7 @@ def open_content(
     opened = stack.enter_context(pipeline.open_image(client, options, control))
     # Its length belongs to the whole from now on, and not only when its turn comes.
     control.account(0)
-    return Content(opened, opened.size)
+    return Content(opened, opened.size, client.size)
 
 
 def _is_cancelled(monitor: SnapshotMonitor) -> bool:

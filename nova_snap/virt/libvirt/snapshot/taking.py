@@ -46,12 +46,14 @@ class Order:
     """What the driver was asked for.
 
     :ivar image_id: an image in status ``queued``, for the root disk.
+    :ivar further_images: makes those of the other disks; ``None`` where only that one is wanted.
     """
 
     context: nova_context.RequestContext
     instance: driver.InstanceLike
     image_id: str
     progress: Progress
+    further_images: driver.FurtherImages | None = None
 
 
 class Taking:
@@ -76,17 +78,22 @@ class Taking:
         base = self._base_image(order.context, instance)
         name = self._image_api.get(order.context, order.image_id)["name"]
         policy = quiesce.Policy.from_properties(instance.image_properties)
-        plan = plans.make(self._conf, self._host.capabilities(), guest, policy)
+        plan = self._plan(order, guest, policy)
         choice, root = plan.choice, plan.disks[0]
         order.progress.method = choice.method.value
         LOG.info(
             "Snapshot %s of instance %s by method %s: %s",
             order.image_id, instance.uuid, choice.method, choice.reason,
         )  # fmt: skip
-        metadata = [snapshot_metadata.create(base, instance, root.image_format, name)]
+        metadata = snapshot_metadata.create(base, instance, root.image_format, name)
+        further = self._further_images(order, plan)
         with self._point(order, guest, plan) as point:
             order.progress.upload()
-            sent = self._send_all(order, [order.image_id], metadata, point.contents)
+            sent = self._send_further(order, plan, further, point.contents[1:])
+            # The last one: when the image that was asked for is active, all of them are.
+            if further:
+                order.progress.where = f"disk {root.disk.target}: "
+            sent += self._send(order, order.image_id, metadata, point.contents[0])
             temp_bytes = point.temp_bytes()
         return driver.SnapshotReport(
             method=choice.method.value,
@@ -95,7 +102,21 @@ class Taking:
             uploaded_bytes=sent,
             quiesced=point.quiesced,
             temp_bytes=temp_bytes,
+            images={root.disk.target: order.image_id, **further} if further else {},
+            left_out=plan.left_out,
         )
+
+    def _plan(self, order: Order, guest: Guest, policy: quiesce.Policy) -> Plan:
+        all_disks = self._conf.libvirt.snapshot_all_disks and order.further_images is not None
+        return plans.make(self._conf, self._host.capabilities(), guest, policy, all_disks=all_disks)
+
+    def _further_images(self, order: Order, plan: Plan) -> Mapping[str, str]:
+        """A record for each disk besides the root disk, by its target."""
+        root, *others = [each.disk.target for each in plan.disks]
+        if order.further_images is None or not others:
+            return {}
+        image_ids = order.further_images.create(root, others)
+        return dict(zip(others, image_ids, strict=True))
 
     def _base_image(
         self, context: nova_context.RequestContext, instance: driver.InstanceLike
@@ -176,25 +197,33 @@ class Taking:
 
     # -- the images ------------------------------------------------------------------------
 
-    def _send_all(
+    def _send_further(
         self,
         order: Order,
-        image_ids: Sequence[str],
-        metadata: Sequence[Mapping[str, Any]],
+        plan: Plan,
+        image_ids: Mapping[str, str],
         contents: Sequence[Content],
     ) -> int:
-        """Send one image after the other.
+        """Send the images of all disks but the root disk, one after the other.
 
         :returns: how many bytes they have.
         """
         sent = 0
-        for image_id, values, content in zip(image_ids, metadata, contents, strict=True):
-            sent += self._send(order, image_id, values, content)
+        for each, content in zip(plan.disks[1:], contents, strict=True):
+            target = each.disk.target
+            order.progress.where = f"disk {target}: "
+            metadata = snapshot_metadata.further(
+                order.instance, each.image_format, content.disk_size
+            )
+            LOG.info("Disk %s goes to image %s", target, image_ids[target])
+            sent += self._send(order, image_ids[target], metadata, content)
         return sent
 
     def _send(
         self, order: Order, image_id: str, metadata: Mapping[str, Any], content: Content
     ) -> int:
+        """:returns: how many bytes the image has."""
+        order.progress.monitor.check()
         self._image_api.update(
             order.context, image_id, metadata, content.data, content.size,
             on_cancel=order.progress.monitor.on_cancel,
