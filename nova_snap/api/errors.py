@@ -96,6 +96,9 @@ _CODES: Final[dict[type[exception.NovaSnapError], int | None]] = {
     # The request was fine and so is this service: the next one down the line was not.
     exception.ImageServiceError: 502,
     exception.ImageServiceUnavailable: 503,
+    exception.VolumeServiceError: 502,
+    exception.VolumeServiceUnavailable: 503,
+    exception.VolumeSnapshotTimeout: 503,
     # Only an operator can put right what the others are about.
     exception.IdentityError: 500,
     exception.IdentityServiceUnavailable: 503,
@@ -103,6 +106,7 @@ _CODES: Final[dict[type[exception.NovaSnapError], int | None]] = {
     exception.ImageConflict: 409,
     exception.ImageRejected: 400,
     exception.QuiesceUnsupported: 400,
+    exception.QuiesceFailed: 409,
 }
 
 

@@ -15,10 +15,12 @@ from nova_snap.compute.lifecycle_api import LifecycleAPI
 from nova_snap.compute.lifecycle_manager import LifecycleManager
 from nova_snap.compute.manager import ComputeManager
 from nova_snap.compute.service import ComputeService
+from nova_snap.compute.volume_manager import VolumeManager
 from nova_snap.db.session import Database
 from nova_snap.image import glance
 from nova_snap.virt import fake
 from nova_snap.virt.driver import ComputeDriver, ImageService
+from nova_snap.volume import cinder
 
 WSGIApplication = Callable[..., Any]
 
@@ -44,7 +46,8 @@ def compute_service(
     manager = ComputeManager(conf, database, image_api, hypervisor, notifier, locks)
     lifecycle = LifecycleManager(conf, database, image_api, hypervisor, locks)
     heartbeat = Heartbeat(conf, database, hypervisor)
-    return ComputeService(conf, transport, manager, lifecycle, heartbeat)
+    volumes = VolumeManager(conf, database, image_api, cinder.API(conf), hypervisor)
+    return ComputeService(conf, transport, manager, lifecycle, heartbeat, volumes)
 
 
 def api_application(
@@ -55,7 +58,7 @@ def api_application(
     return app.build_app(
         conf,
         database,
-        api.API(conf, image_api, compute_rpcapi),
+        api.API(conf, image_api, compute_rpcapi, cinder.API(conf)),
         LifecycleAPI(conf, image_api, compute_rpcapi),
         image_api,
     )

@@ -11,9 +11,11 @@ from oslo_log import log
 from oslo_utils import uuidutils
 
 from nova_snap import exception
-from nova_snap.compute import hosts, image_properties, snapshot_kinds, vm_states
+from nova_snap.compute import hosts, image_properties, snapshot_kinds, vm_states, volume_snapshots
 from nova_snap.compute.rpcapi import ComputeAPI
 from nova_snap.compute.snapshot_kinds import Kind
+from nova_snap.compute.volume_set import VolumeAPI
+from nova_snap.compute.volume_snapshots import VolumeSnapshots
 from nova_snap.context import RequestContext
 from nova_snap.objects.block_device import BlockDeviceMappingList
 from nova_snap.objects.instance import Instance, InstanceFilters, InstanceList
@@ -23,7 +25,7 @@ from nova_snap.objects.snapshot_request import SnapshotRequest
 LOG = log.getLogger(__name__)
 
 
-class ImageRecords(Protocol):
+class ImageRecords(volume_snapshots.Images, Protocol):
     """The image service, as far as the compute API uses it."""
 
     def url(self, context: RequestContext, image_id: str) -> str:
@@ -43,14 +45,20 @@ class API:
     """The compute API.
 
     :param image_api: such as :class:`nova_snap.image.glance.API`.
+    :param volume_api: such as :class:`nova_snap.volume.cinder.API`.
     """
 
     def __init__(
-        self, conf: cfg.ConfigOpts, image_api: ImageRecords, compute_rpcapi: ComputeAPI
+        self,
+        conf: cfg.ConfigOpts,
+        image_api: ImageRecords,
+        compute_rpcapi: ComputeAPI,
+        volume_api: VolumeAPI,
     ) -> None:
         self._conf = conf
         self.image_api = image_api
         self.compute_rpcapi = compute_rpcapi
+        self._volume_snapshots = VolumeSnapshots(conf, image_api, volume_api, compute_rpcapi)
 
     # -- finding ---------------------------------------------------------------------------
 
@@ -157,13 +165,33 @@ class API:
 
     def snapshot_volume_backed(
         self,
-        context: RequestContext,  # noqa: ARG002
+        context: RequestContext,
         instance: Instance,
-        name: str,  # noqa: ARG002
-        extra_properties: Mapping[str, str] | None = None,  # noqa: ARG002
+        name: str,
+        extra_properties: Mapping[str, str] | None = None,
     ) -> Mapping[str, Any]:
-        """:raises nova_snap.exception.VolumeBackedUnsupported: always, so far."""
-        raise exception.VolumeBackedUnsupported(instance_uuid=instance.uuid)
+        """Take a snapshot of each volume of an instance that boots from one, and make an image that
+        lists them: returns when it is done.
+
+        :param name: the image's name.
+        :param extra_properties: the user's own image properties.
+        :returns: the image's record: at least ``id``.
+        :raises nova_snap.exception.InstanceInvalidState: if the instance's state forbids it. Of
+            two requests at the same time one gets this.
+        :raises nova_snap.exception.NovaSnapError: as
+            :meth:`nova_snap.compute.volume_snapshots.VolumeSnapshots.take`.
+        """
+        _check_instance_state(instance, snapshot_kinds.SNAPSHOT.action)
+        create = functools.partial(
+            self._create_image,
+            context,
+            instance,
+            name,
+            snapshot_kinds.SNAPSHOT.image_type,
+            extra_properties or {},
+        )
+        discard = functools.partial(self._discard_image, context)
+        return self._volume_snapshots.take(context, instance, name, create, discard)
 
     # -- steps of a snapshot ---------------------------------------------------------------
 

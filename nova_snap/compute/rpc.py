@@ -8,7 +8,7 @@ from oslo_config import cfg
 
 from nova_snap.context import RequestContext
 
-VERSION: Final = "1.1"
+VERSION: Final = "1.2"
 """Version of the compute service's methods.
 
 1.0 - snapshot_instance(instance, image_id): ``instance`` is a uuid or a serialised Instance,
@@ -18,6 +18,9 @@ build_instance(instance, network), terminate_instance(instance), start_instance(
 stop, pause, unpause, suspend, resume and reboot: the instance's task_state says that it is wanted,
 and a message that it does not announce is not obeyed.
 get_console_output(instance, length): answers ``{"output": text or None, "reason": why not}``.
+1.2 - quiesce_instance(instance, image_id): answers ``{"unsupported": bool, "reason": text or
+None}``; unquiesce_instance(instance, image_id): answers ``{"reason": text or None}``. ``image_id``
+is the snapshot that the instance is claimed for; None as reason is success.
 """
 
 

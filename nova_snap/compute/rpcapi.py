@@ -90,22 +90,64 @@ class ComputeAPI:
         :raises nova_snap.exception.ConsoleNotAvailable: if there are none to be had.
         :raises nova_snap.exception.MessagingUnavailable: also if no answer comes in time.
         """
-        host = self._host_of(instance)
-        cctxt = self._client.prepare(server=host, version="1.1", timeout=self._call_timeout)
-        try:
-            answer: dict[str, Any] = cctxt.call(
-                ctxt, "get_console_output", instance=instance.uuid, length=length
-            )
-        except oslo_messaging.MessagingTimeout as error:
-            reason = f"no answer within {self._call_timeout} s"
-            raise exception.MessagingUnavailable(host=host, reason=reason) from error
-        except (oslo_messaging.MessagingException, oslo_messaging.RemoteError) as error:
-            raise exception.MessagingUnavailable(host=host, reason=str(error)) from error
+        answer = self._call(ctxt, instance, "get_console_output", "1.1", length=length)
         if answer["output"] is None:
             raise exception.ConsoleNotAvailable(
                 instance_uuid=instance.uuid, reason=answer["reason"]
             )
         return str(answer["output"])
+
+    def quiesce_instance(self, ctxt: RequestContext, instance: Instance, image_id: str) -> None:
+        """Have the instance's host freeze the guest's file systems, until
+        :meth:`unquiesce_instance`; after ``[libvirt] quiesce_timeout`` the host thaws them itself.
+
+        :param image_id: which snapshot it is for: the instance's ``snapshot_image_id``.
+        :raises nova_snap.exception.QuiesceUnsupported: if it cannot be done. Nothing is frozen.
+        :raises nova_snap.exception.QuiesceFailed: if it failed. They are being thawed.
+        :raises nova_snap.exception.MessagingUnavailable: also if no answer comes in time: they may
+            be frozen.
+        """
+        try:
+            answer = self._call(ctxt, instance, "quiesce_instance", "1.2", image_id=image_id)
+        except exception.MessagingUnavailable as error:
+            if _is_too_old(error.__cause__):
+                raise exception.QuiesceUnsupported(
+                    domain=instance.name, reason="its compute service is of an older version"
+                ) from error
+            raise
+        if answer["unsupported"]:
+            raise exception.QuiesceUnsupported(domain=instance.name, reason=answer["reason"])
+        if answer["reason"] is not None:
+            raise exception.QuiesceFailed(instance_uuid=instance.uuid, reason=answer["reason"])
+
+    def unquiesce_instance(self, ctxt: RequestContext, instance: Instance, image_id: str) -> None:
+        """Have the guest's file systems thawed, which were frozen for that snapshot.
+
+        :raises nova_snap.exception.QuiesceFailed: if they were thawed before.
+        :raises nova_snap.exception.MessagingUnavailable: also if no answer comes in time.
+        """
+        answer = self._call(ctxt, instance, "unquiesce_instance", "1.2", image_id=image_id)
+        if answer["reason"] is not None:
+            raise exception.QuiesceFailed(instance_uuid=instance.uuid, reason=answer["reason"])
+
+    def abandon_quiesce(self, ctxt: RequestContext, instance: Instance, image_id: str) -> None:
+        """The same, for a snapshot that has failed: nobody waits for the answer."""
+        self._cast(ctxt, instance, "unquiesce_instance", "1.2", image_id=image_id)
+
+    def _call(
+        self, ctxt: RequestContext, instance: Instance, method: str, version: str, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Ask the instance's host something and wait for the answer."""
+        host = self._host_of(instance)
+        cctxt = self._client.prepare(server=host, version=version, timeout=self._call_timeout)
+        try:
+            answer: dict[str, Any] = cctxt.call(ctxt, method, instance=instance.uuid, **kwargs)
+        except oslo_messaging.MessagingTimeout as error:
+            reason = f"no answer within {self._call_timeout} s"
+            raise exception.MessagingUnavailable(host=host, reason=reason) from error
+        except (oslo_messaging.MessagingException, oslo_messaging.RemoteError) as error:
+            raise exception.MessagingUnavailable(host=host, reason=str(error)) from error
+        return answer
 
     def _cast(
         self, ctxt: RequestContext, instance: Instance, method: str, version: str, **kwargs: Any
@@ -126,3 +168,12 @@ class ComputeAPI:
         if not instance.host:
             raise exception.InstanceNotReady(instance_uuid=instance.uuid)
         return instance.host
+
+
+def _is_too_old(error: BaseException | None) -> bool:
+    """Whether a host refused a message because it does not know its version."""
+    if isinstance(error, oslo_messaging.RemoteError):
+        return bool(error.exc_type == oslo_messaging.UnsupportedVersion.__name__)
+    return isinstance(
+        error, oslo_messaging.UnsupportedVersion | oslo_messaging.RPCVersionCapError
+    )

@@ -12,6 +12,7 @@ from nova_snap.compute import rpc
 from nova_snap.compute.heartbeat import Heartbeat
 from nova_snap.compute.lifecycle_manager import LifecycleManager
 from nova_snap.compute.manager import ComputeManager
+from nova_snap.compute.volume_manager import VolumeManager
 
 LOG = log.getLogger(__name__)
 
@@ -26,15 +27,17 @@ class ComputeService:
         manager: ComputeManager,
         lifecycle: LifecycleManager,
         heartbeat: Heartbeat,
+        volumes: VolumeManager,
     ) -> None:
         self._conf = conf
         self._manager = manager
         self._lifecycle = lifecycle
         self._heartbeat = heartbeat
+        self._volumes = volumes
         self._server = oslo_messaging.get_rpc_server(
             transport,
             rpc.target(conf, server=manager.host),
-            [manager, lifecycle],
+            [manager, lifecycle, volumes],
             serializer=rpc.RequestContextSerializer(),
             access_policy=dispatcher.ExplicitRPCAccessPolicy,
         )
@@ -44,6 +47,8 @@ class ComputeService:
 
         :raises nova_snap.exception.HypervisorUnavailable: if the hypervisor does not answer.
         """
+        # First: what it puts right looks like other snapshots that were cut off.
+        self._volumes.init_host()
         self._manager.init_host()
         self._lifecycle.init_host()
         self._server.start()
@@ -61,6 +66,7 @@ class ComputeService:
         timeout: int = self._conf.graceful_shutdown_timeout
         until = time.monotonic() + timeout
         self._heartbeat.stop()
+        self._volumes.stop()
         self._server.stop()
         self._server.wait(timeout=max(timeout, 1))
         left = self._lifecycle.stop(max(0.0, until - time.monotonic()))

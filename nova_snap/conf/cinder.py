@@ -50,6 +50,7 @@ connection or got 502, 503 or 504. A request that makes a snapshot is never sent
         "snapshot_timeout",
         default=60,
         min=1,
+        max=180,
         help="""
 Seconds that the volume service may take for the snapshots of all the volumes of a server, from the
 first request until none of them is being created any more. The server's file systems may be frozen

@@ -6,14 +6,6 @@ from collections.abc import Sequence
 from nova_snap.exception.base import Conflict, Invalid, NovaSnapError
 
 
-class VolumeBackedUnsupported(Invalid):
-    instance_uuid: str
-    msg = (
-        "Instance {self.instance_uuid} boots from a volume; snapshots of volume-backed instances "
-        "are not supported."
-    )
-
-
 class VolumeBackedBackup(Invalid):
     instance_uuid: str
     msg = (

@@ -17,6 +17,7 @@ from nova_snap.compute.lifecycle_api import LifecycleAPI, ServerRequest
 from nova_snap.compute.lifecycle_manager import LifecycleManager
 from nova_snap.compute.manager import ComputeManager
 from nova_snap.compute.service import ComputeService
+from nova_snap.compute.volume_manager import VolumeManager
 from nova_snap.context import RequestContext
 from nova_snap.db import queries
 from nova_snap.db.session import Database
@@ -27,6 +28,7 @@ from nova_snap.objects.instance_fault import InstanceFault
 from nova_snap.virt.driver import InstanceLike, SpawnRequest
 from nova_snap.virt.fake import FakeDriver
 from tests.fixtures.images import MemoryImages
+from tests.fixtures.volumes import MemoryVolumes
 
 SOON = 20
 SMALL = Flavor("1", "m1.tiny", memory_mb=512, vcpus=1, root_gb=1)
@@ -143,7 +145,8 @@ class Cloud:
         self.images = MemoryImages()
         self._transport = transport
         compute_rpcapi = rpcapi.ComputeAPI(conf, transport)
-        self.snapshots = api.API(conf, self.images, compute_rpcapi)
+        self.volumes = MemoryVolumes()
+        self.snapshots = api.API(conf, self.images, compute_rpcapi, self.volumes)
         self.life = LifecycleAPI(conf, self.images, compute_rpcapi)
         self.image_id = self.add_image()
         self.driver = GatedDriver(conf, self.images)
@@ -162,6 +165,7 @@ class Cloud:
             self.manager,
             self.lifecycle,
             Heartbeat(self.conf, self.database, self.driver),
+            VolumeManager(self.conf, self.database, self.images, self.volumes, self.driver),
         )
 
     def start(self) -> None:

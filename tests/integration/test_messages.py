@@ -19,12 +19,14 @@ from nova_snap.compute.instance_locks import InstanceLocks
 from nova_snap.compute.lifecycle_manager import LifecycleManager
 from nova_snap.compute.manager import ComputeManager
 from nova_snap.compute.service import ComputeService
+from nova_snap.compute.volume_manager import VolumeManager
 from nova_snap.context import RequestContext
 from nova_snap.db.session import Database
 from nova_snap.image import glance as image_glance
 from nova_snap.objects.instance import Instance
 from nova_snap.objects.instance_action import InstanceAction
 from nova_snap.virt.fake import FakeDriver, snapshot_data
+from nova_snap.volume import cinder
 from tests.fixtures.glance import Glance
 from tests.fixtures.rabbitmq import RabbitMQ
 from tests.fixtures.service import PROJECT, USER, make_instance
@@ -69,7 +71,8 @@ def compute_host(
     manager = ComputeManager(conf, database, images, FakeDriver(conf, images))
     lifecycle = LifecycleManager(conf, database, images, manager.driver, InstanceLocks())
     heartbeat = Heartbeat(conf, database, manager.driver)
-    service = ComputeService(conf, transport, manager, lifecycle, heartbeat)
+    volumes = VolumeManager(conf, database, images, cinder.API(conf), manager.driver)
+    service = ComputeService(conf, transport, manager, lifecycle, heartbeat, volumes)
     service.start()
     yield host
     assert service.stop() == 0

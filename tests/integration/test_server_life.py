@@ -22,6 +22,7 @@ from nova_snap.image import glance as image_glance
 from nova_snap.objects.flavor import Flavor
 from nova_snap.objects.instance import Instance, InstanceFilters
 from nova_snap.objects.instance_action import InstanceAction
+from nova_snap.volume import cinder
 from tests.fixtures import disk_image
 from tests.fixtures.deployment import Deployment
 from tests.fixtures.glance import Glance
@@ -44,7 +45,7 @@ class Client:
         compute_rpcapi = rpcapi.ComputeAPI(conf, self._transport)
         images = image_glance.API(conf)
         self.life = LifecycleAPI(conf, images, compute_rpcapi)
-        self.snapshots = api.API(conf, images, compute_rpcapi)
+        self.snapshots = api.API(conf, images, compute_rpcapi, cinder.API(conf))
 
     def close(self) -> None:
         self._transport.cleanup()

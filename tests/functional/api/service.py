@@ -25,6 +25,7 @@ from nova_snap.objects.instance_fault import InstanceFault
 from nova_snap.objects.service import COMPUTE
 from nova_snap.objects.service import Service as ComputeService
 from tests.fixtures.images import MemoryImages
+from tests.fixtures.volumes import MemoryVolumes
 
 PROJECT = "0123456789abcdef0123456789abcdef"
 OTHER_PROJECT = "fedcba9876543210fedcba9876543210"
@@ -125,6 +126,8 @@ class Service:
         else:
             migration.sync(self.database)
         self.images = MemoryImages()
+        self.volumes = MemoryVolumes()
+        self.volumes.add(VOLUME)
         self.casts = Casts()
         # The only host there is, alive for as long as any test takes.
         self.conf.set_override("service_down_time", 3600)
@@ -133,7 +136,7 @@ class Service:
 
     def rebuild(self) -> None:
         """Make the application again, after a change of the configuration."""
-        compute_api = api.API(self.conf, self.images, self.casts)  # type: ignore[arg-type]
+        compute_api = api.API(self.conf, self.images, self.casts, self.volumes)  # type: ignore[arg-type]
         lifecycle = lifecycle_api.LifecycleAPI(self.conf, self.images, self.casts)  # type: ignore[arg-type]
         self.app = app.build_app(self.conf, self.database, compute_api, lifecycle, self.images)
 

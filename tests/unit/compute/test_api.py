@@ -16,6 +16,7 @@ from nova_snap.objects.instance_action import InstanceAction
 from nova_snap.objects.service import COMPUTE, Service
 from nova_snap.objects.snapshot_request import SnapshotRequest
 from tests.fixtures.images import MemoryImages
+from tests.fixtures.volumes import MemoryVolumes
 from tests.fixtures.service import HOST, PROJECT, make_context, make_instance
 
 DOWN = exception.ImageServiceUnavailable(endpoint="http://glance", reason="refused")
@@ -67,7 +68,7 @@ def casts() -> Casts:
 
 @pytest.fixture
 def compute(conf: cfg.ConfigOpts, images: MemoryImages, casts: Casts) -> api.API:
-    return api.API(conf, images, casts)  # type: ignore[arg-type]
+    return api.API(conf, images, casts, MemoryVolumes())  # type: ignore[arg-type]
 
 
 def as_it_was(context: RequestContext, instance: Instance) -> bool:
@@ -350,12 +351,6 @@ def test_is_volume_backed_instance(
         ]
     )
     assert compute.is_volume_backed_instance(context, instance, bdms) is expected
-
-
-def test_a_volume_backed_instance_is_refused(compute: api.API, context: RequestContext) -> None:
-    instance = make_instance(context)
-    with pytest.raises(exception.VolumeBackedUnsupported, match=instance.uuid):
-        compute.snapshot_volume_backed(context, instance, "snap")
 
 
 class TestBackup:

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a compute host does for snapshots of volume-backed servers: it holds their guests still,
+and puts right what an API left that did not live to end one."""
+
+from typing import Any, Final
+
+import oslo_messaging
+from oslo_config import cfg
+from oslo_log import log
+
+from nova_snap import exception
+from nova_snap.compute import rpc, task_states
+from nova_snap.compute.periodic import Periodic, guarded
+from nova_snap.compute.recovery import ImageStore
+from nova_snap.compute.volume_leftovers import VolumeLeftovers
+from nova_snap.compute.volume_set import VolumeAPI
+from nova_snap.context import RequestContext
+from nova_snap.db.session import Database
+from nova_snap.objects import primitive
+from nova_snap.objects.instance import Instance
+from nova_snap.virt.driver import ComputeDriver
+
+LOG = log.getLogger(__name__)
+
+_LOOK_SECONDS: Final = 60.0
+_UNFORESEEN: Final = "an unexpected error; the log of the compute host has it"
+_LEFTOVERS: Final = "end snapshots of volume-backed servers that nobody ends"
+
+
+class VolumeManager:
+    """The end of the messages that are about volume-backed servers.
+
+    :param driver: connected by the time that messages come.
+    :param volume_api: such as :class:`nova_snap.volume.cinder.API`.
+    """
+
+    target = oslo_messaging.Target(version=rpc.VERSION)
+
+    def __init__(
+        self,
+        conf: cfg.ConfigOpts,
+        database: Database,
+        image_api: ImageStore,
+        volume_api: VolumeAPI,
+        driver: ComputeDriver,
+    ) -> None:
+        self._host: str = conf.host
+        self._one_process = str(conf.transport_url).startswith("fake:")
+        self._database = database
+        self._driver = driver
+        self._leftovers = VolumeLeftovers(conf, image_api, volume_api)
+        self._housekeeping = Periodic(
+            database, _LOOK_SECONDS, {_LEFTOVERS: self._leftovers.end_overdue}
+        )
+
+    def init_host(self) -> None:
+        """Before the other snapshots are recovered, of which these look like some."""
+        if self._one_process:
+            # The API died with this process.
+            guarded(self._database, _LEFTOVERS, self._leftovers.end_all)
+        self._housekeeping.start()
+
+    def stop(self) -> None:
+        """End; the driver thaws what is frozen when it is closed."""
+        self._housekeeping.stop()
+
+    # -- messages --------------------------------------------------------------------------
+
+    @oslo_messaging.expose  # type: ignore[untyped-decorator]
+    def quiesce_instance(
+        self, context: RequestContext, instance: Any, image_id: str
+    ) -> dict[str, Any]:
+        """Freeze the file systems of an instance that is claimed for a snapshot.
+
+        :param instance: see :func:`nova_snap.objects.primitive.instance_uuid`.
+        :param image_id: of that snapshot. A message that comes late, or twice, does nothing.
+        :returns: ``reason`` why it is not frozen, or ``None``; ``unsupported`` if it never will be.
+        """
+        try:
+            found = self._find(context, instance, image_id)
+            self._driver.quiesce(found, image_id)
+        except exception.QuiesceUnsupported as error:
+            LOG.info("Instance %s is not quiesced: %s", instance, error)
+            return {"unsupported": True, "reason": error.reason}
+        except exception.NovaSnapError as error:
+            LOG.warning("Instance %s cannot be quiesced: %s", instance, error)
+            return {"unsupported": False, "reason": error.for_user()}
+        except Exception:
+            LOG.exception("Instance %s cannot be quiesced", instance)
+            return {"unsupported": False, "reason": _UNFORESEEN}
+        LOG.info("Instance %s is quiesced for image %s", found.uuid, image_id)
+        return {"unsupported": False, "reason": None}
+
+    @oslo_messaging.expose  # type: ignore[untyped-decorator]
+    def unquiesce_instance(
+        self,
+        context: RequestContext,  # noqa: ARG002 - every message has one
+        instance: Any,
+        image_id: str,
+    ) -> dict[str, Any]:
+        """Thaw what :meth:`quiesce_instance` froze.
+
+        :returns: ``reason`` why it was not frozen until now, or ``None``.
+        """
+        try:
+            kept = self._driver.unquiesce(primitive.instance_uuid(instance), image_id)
+        except exception.NovaSnapError as error:
+            # The point in time was held; that the guest is thawed late is in the log of the host.
+            LOG.error("Instance %s is not thawed yet: %s", instance, error)
+            return {"reason": None}
+        except Exception:
+            LOG.exception("Instance %s cannot be thawed", instance)
+            return {"reason": _UNFORESEEN}
+        if kept:
+            return {"reason": None}
+        return {"reason": "its file systems were thawed before all snapshots were made"}
+
+    def _find(self, context: RequestContext, instance: Any, image_id: str) -> Instance:
+        own = context.elevated()
+        own.db = self._database
+        found = Instance.get_by_uuid(own, primitive.instance_uuid(instance))
+        claimed = (
+            found.host == self._host
+            and found.task_state == task_states.IMAGE_SNAPSHOT_PENDING
+            and found.snapshot_image_id == image_id
+        )
+        if not claimed:
+            reason = f"no snapshot to image {image_id} is being taken of it here"
+            raise exception.QuiesceFailed(instance_uuid=found.uuid, reason=reason)
+        return found
