@@ -2,7 +2,7 @@
 """Ending a snapshot that cannot go on: when it failed, and when its process died."""
 
 import traceback
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, Protocol
 
 from oslo_log import log
@@ -42,12 +42,36 @@ def delete_images(
 ) -> None:
     """Delete the image of a snapshot that failed, and those of the other disks. Never raises.
 
-    :param image_id: of the root disk.
+    :param image_id: of the root disk. It is the last to go: as long as it is there, whoever looks
+        for what is left finds the others by it.
     :param statuses: leave all of them alone if it is in any other than these.
     """
-    if delete_image(image_api, context, image_id, statuses):
-        for further_id in image_sets.find_further(image_api, context, image_id):
-            delete_image(image_api, context, further_id)
+    further = _unwanted_further(image_api, context, image_id, statuses)
+    for further_id in further:
+        delete_image(image_api, context, further_id)
+    if further and image_sets.find_further(image_api, context, image_id):
+        LOG.error("Image %s stays as long as there are others of its set", image_id)
+        return
+    delete_image(image_api, context, image_id, statuses)
+
+
+def _unwanted_further(
+    image_api: ImageStore,
+    context: RequestContext,
+    image_id: str,
+    statuses: Container[str] | None,
+) -> Sequence[str]:
+    further = image_sets.find_further(image_api, context, image_id)
+    if statuses is None or not further:
+        return further
+    try:
+        wanted = image_api.get(context, image_id)["status"] not in statuses
+    except exception.ImageNotFound:
+        return further
+    except exception.NovaSnapError as error:
+        LOG.warning("Image %s cannot be looked at: %s", image_id, error)
+        return []
+    return [] if wanted else further
 
 
 def delete_image(

@@ -97,7 +97,7 @@ class Terminator:
         """Delete the image that a snapshot was to become which no process lived to end."""
         image_id = instance.snapshot_image_id
         if image_id is not None:
-            recovery.delete_image(self._image_api, context, image_id, statuses=recovery.INCOMPLETE)
+            recovery.delete_images(self._image_api, context, image_id, recovery.INCOMPLETE)
 
 
 def _is_back(context: RequestContext, uuid: str) -> bool:
