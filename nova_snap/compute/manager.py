@@ -12,11 +12,15 @@ from oslo_log import log
 from nova_snap import exception
 from nova_snap.compute import recovery, rpc, snapshot_kinds, task_states, vm_states
 from nova_snap.compute.backup import Rotation
+from nova_snap.compute.in_hand import InHand
 from nova_snap.compute.instance_locks import InstanceLocks
-from nova_snap.compute.long_tasks import LongTasks
-from nova_snap.compute.lost_requests import LostRequests
 from nova_snap.compute.notifications import NoNotifications, Notifier
+from nova_snap.compute.parking import Parking
+from nova_snap.compute.periodic import Periodic
+from nova_snap.compute.reaper import Reaper
+from nova_snap.compute.rpcapi import ComputeAPI
 from nova_snap.compute.snapshot_kinds import Kind
+from nova_snap.compute.snapshot_queue import SnapshotQueue
 from nova_snap.compute.snapshots import Images, Request, Snapshots
 from nova_snap.context import RequestContext
 from nova_snap.db.session import Database
@@ -28,6 +32,11 @@ from nova_snap.virt.driver import ComputeDriver
 LOG = log.getLogger(__name__)
 
 _NOTIFICATIONS_SECONDS: Final = 5.0
+# Between two looks at what waits for its place.
+_QUEUE_SECONDS: Final = 5.0
+# What a stop grants to snapshots that were cancelled, and to the requests that it puts off.
+_CANCEL_SECONDS: Final = 25.0
+_PARK_SECONDS: Final = 10.0
 
 
 class ComputeManager:
@@ -37,6 +46,7 @@ class ComputeManager:
     :param driver: connected by :meth:`init_host`.
     :param notifier: whom else to tell of snapshots.
     :param locks: of this host's instances, shared with whoever else works on them.
+    :param compute_rpcapi: sends messages to hosts: a stop puts off by it what has not begun.
     """
 
     target = oslo_messaging.Target(version=rpc.VERSION)
@@ -49,18 +59,33 @@ class ComputeManager:
         driver: ComputeDriver,
         notifier: Notifier | None = None,
         locks: InstanceLocks | None = None,
+        compute_rpcapi: ComputeAPI | None = None,
     ) -> None:
         self.host: str = conf.host
         self.driver = driver
         self._database = database
-        self._transport_url = str(conf.transport_url)
+        # Messages inside of a process die with it.
+        self._messages_survive = not str(conf.transport_url).startswith("fake:")
         self._image_api = image_api
         self._notifier = notifier or NoNotifications()
-        self._long_tasks = LongTasks(conf.max_concurrent_snapshots)
-        self._lost_requests = LostRequests(database, image_api, self.host)
+        self._in_hand = InHand()
         self._snapshots = Snapshots(
-            self.host, image_api, driver, self._notifier, locks or InstanceLocks()
+            self.host,
+            image_api,
+            driver,
+            self._notifier,
+            locks or InstanceLocks(),
+            conf.snapshot_timeout,
         )
+        self._queue = SnapshotQueue(
+            conf.max_concurrent_snapshots, self.host, image_api, self._run, self._fail
+        )
+        rpcapi = compute_rpcapi if self._messages_survive else None
+        self._parking = Parking(self.host, rpcapi, self._fail)
+        self._looking = Periodic(
+            database, _QUEUE_SECONDS, {"look after what waits": self._queue.look}
+        )
+        self._reaping = Reaper(conf, image_api, self.host, self._in_hand).periodic(database)
 
     def init_host(self) -> None:
         """Connect to the hypervisor and put right what a dead process left; then messages may
@@ -74,20 +99,32 @@ class ComputeManager:
             self._image_api,
             self.driver,
             self.host,
-            messages_survive=not self._transport_url.startswith("fake:"),
+            messages_survive=self._messages_survive,
         )
-        self._lost_requests.start()
+        self._looking.start()
+        self._reaping.start()
+
+    def park(self) -> None:
+        """Begin nothing any more, and put off what has not begun: the first part of a stop."""
+        self._looking.stop()
+        self._reaping.stop()
+        self._parking.park(self._queue.close(), _PARK_SECONDS)
 
     def stop(self, timeout: float) -> int:
-        """End, letting running snapshots go on for ``timeout`` seconds.
+        """End, letting running snapshots go on for ``timeout`` seconds; those that are not done
+        by then are cancelled, which may take as long again as that takes: half a minute.
 
         :returns: how many still run; the next start ends them with a reason.
         """
         until = time.monotonic() + timeout
-        self._lost_requests.stop()
-        left = self._long_tasks.stop(timeout)
+        self.park()
+        left = self._queue.wait(timeout)
         if left:
-            LOG.warning("%d snapshots did not end within %g s", left, timeout)
+            LOG.warning("%d snapshots did not end within %g s and are cancelled", left, timeout)
+            self._snapshots.cancel(exception.ServiceStopping())
+            left = self._queue.wait(_CANCEL_SECONDS)
+        if left:
+            LOG.error("%d snapshots cannot be ended; the next start puts them right", left)
         else:
             self.driver.close()
         self._notifier.close(min(_NOTIFICATIONS_SECONDS, max(1.0, until - time.monotonic())))
@@ -134,19 +171,50 @@ class ComputeManager:
     ) -> None:
         own = context.elevated()
         own.db = self._database
+        self._in_hand.enter(image_id)
+        queued = False
+        try:
+            queued = self._take_up(own, instance, image_id, kind, rotation)
+        finally:
+            if not queued:
+                self._in_hand.leave(image_id)
+
+    def _take_up(
+        self,
+        own: RequestContext,
+        instance: Any,
+        image_id: str,
+        kind: Kind,
+        rotation: Rotation | None,
+    ) -> bool:
+        """Whether it has its place in the queue."""
         found = None
         try:
             found = Instance.get_by_uuid(own, primitive.instance_uuid(instance))
             if rotation is not None:
                 rotation.check()
             if not self._claim(own, found, image_id, kind):
-                return
+                return False
         except exception.NovaSnapError as error:
             self._refuse(own, image_id, found, kind, error)
-            return
+            return False
         action = self._action(own, found, kind)
-        request = Request(own, kind, found, image_id, action, rotation)
-        self._long_tasks.submit(functools.partial(self._snapshots.run, request))
+        self._queue.put(Request(own, kind, found, image_id, action, rotation))
+        return True
+
+    # -- from the queue ----------------------------------------------------------------------
+
+    def _run(self, request: Request) -> None:
+        try:
+            self._snapshots.run(request)
+        finally:
+            self._in_hand.leave(request.image_id)
+
+    def _fail(self, request: Request, error: Exception) -> None:
+        try:
+            self._snapshots.fail(request, error)
+        finally:
+            self._in_hand.leave(request.image_id)
 
     # -- taking a request up ---------------------------------------------------------------
 

@@ -39,6 +39,7 @@ class SnapshotMonitor:
     """A context manager around one snapshot; the driver is handed it.
 
     :param event: what the progress is written into, besides the instance.
+    :param timeout: seconds after which it is cancelled; 0 for never.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class SnapshotMonitor:
         image_id: str,
         event: InstanceActionEvent,
         seconds: float = _LOOK_SECONDS,
+        timeout: float = 0,
     ) -> None:
         self._context = context
         self._images = images
@@ -65,6 +67,12 @@ class SnapshotMonitor:
         self._lock = threading.Lock()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="snapshot-monitor", daemon=True)
+        self._timer: threading.Timer | None = None
+        if timeout:
+            # Not by the thread that asks the image service, which may keep that waiting.
+            error = exception.SnapshotTimeout(seconds=timeout)
+            self._timer = threading.Timer(timeout, self.cancel, [error])
+            self._timer.daemon = True
 
     # -- the driver's side -----------------------------------------------------------------
 
@@ -77,6 +85,7 @@ class SnapshotMonitor:
 
         :raises nova_snap.exception.ImageNotFound: if the image was deleted.
         :raises nova_snap.exception.InstanceNotFound: if the instance was, or is being.
+        :raises nova_snap.exception.SnapshotCancelled: if it takes too long, or the service stops.
         """
         if self._unwanted is not None:
             raise self._unwanted
@@ -98,8 +107,21 @@ class SnapshotMonitor:
 
     # -- the manager's side ----------------------------------------------------------------
 
+    def cancel(self, error: exception.NovaSnapError) -> None:
+        """Have the snapshot end with ``error``, if it does not end otherwise before."""
+        LOG.info("The snapshot of instance %s is cancelled: %s", self._uuid, error)
+        with self._lock:
+            if self._unwanted is not None:
+                return
+            self._unwanted = error
+            callbacks = list(self._callbacks)
+        for callback in callbacks:
+            callback()
+
     def __enter__(self) -> Self:
         self._thread.start()
+        if self._timer is not None:
+            self._timer.start()
         return self
 
     def __exit__(
@@ -108,6 +130,8 @@ class SnapshotMonitor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         self._end.set()
         self._thread.join(_STOP_SECONDS)
 
@@ -135,7 +159,7 @@ class SnapshotMonitor:
             if instance.task_state == task_states.DELETING:
                 raise exception.InstanceNotFound(instance_id=self._uuid)
         except (exception.ImageNotFound, exception.InstanceNotFound) as error:
-            self._cancel(error)
+            self.cancel(error)
         except exception.NovaSnapError as error:
             LOG.debug("Image %s cannot be watched now: %s", self._image_id, error)
 
@@ -147,14 +171,6 @@ class SnapshotMonitor:
             return [self._image_id]
         self._looks += 1
         return [self._image_id, others[self._looks % len(others)]]
-
-    def _cancel(self, error: exception.NovaSnapError) -> None:
-        LOG.info("The snapshot of instance %s is not wanted any more: %s", self._uuid, error)
-        with self._lock:
-            self._unwanted = error
-            callbacks = list(self._callbacks)
-        for callback in callbacks:
-            callback()
 
     def _write(self) -> None:
         progress = self._progress

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ending a snapshot that cannot go on: when it failed, and when its process died."""
 
+import contextlib
 import traceback
 from collections.abc import Container, Mapping, Sequence
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ from nova_snap.db.session import Database
 from nova_snap.objects.instance import Instance, InstanceFilters, InstanceList
 from nova_snap.objects.instance_action import InstanceAction, InstanceActionEvent
 from nova_snap.objects.instance_fault import InstanceFault
+from nova_snap.objects.snapshot_request import SnapshotRequest
 from nova_snap.virt.driver import ComputeDriver, ImageUploader
 
 LOG = log.getLogger(__name__)
@@ -85,17 +87,24 @@ def delete_image(
     Where the user's token is not enough, because it was revoked or has expired, the service's own
     has to be.
 
+    The journal forgets it, unless the image service cannot be asked: the image is then looked for
+    later.
+
     :param statuses: leave it alone in any other than these.
     :returns: False if it was left alone for its status.
     """
+    deleted = True
     try:
         try:
-            return _delete_image(image_api, context, image_id, statuses)
+            deleted = _delete_image(image_api, context, image_id, statuses)
+        except exception.ImageNotFound:
+            LOG.info("Image %s is gone already", image_id)
         except exception.ImageForbidden as error:
             LOG.info("Image %s: %s; the service itself tries", image_id, error)
-            return _delete_image(image_api, nova_context.get_admin_context(), image_id, statuses)
-    except exception.ImageNotFound:
-        LOG.info("Image %s is gone already", image_id)
+            own = nova_context.get_admin_context()
+            with contextlib.suppress(exception.ImageNotFound):
+                deleted = _delete_image(image_api, own, image_id, statuses)
+        SnapshotRequest.forget(context, image_id)
     except Exception as error:
         # What comes after it, such as to free the instance, must not depend on it.
         foreseen = isinstance(error, exception.NovaSnapError)
@@ -105,7 +114,7 @@ def delete_image(
             error,
             exc_info=not foreseen,
         )
-    return True
+    return deleted
 
 
 def _delete_image(
@@ -137,7 +146,7 @@ def give_up(
     """
     # An image may be whole although the snapshot's end could not be recorded; but what the driver
     # gave up is not, even if the image service took all of it.
-    given_up = isinstance(error, exception.SnapshotFailed)
+    given_up = isinstance(error, exception.SnapshotFailed | exception.SnapshotCancelled)
     if image_id is not None:
         delete_images(image_api, context, image_id, None if given_up else INCOMPLETE)
     said = reason(error)

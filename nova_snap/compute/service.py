@@ -59,7 +59,8 @@ class ComputeService:
         )
 
     def stop(self) -> int:
-        """Listen no more and let end what runs, within graceful_shutdown_timeout.
+        """Listen no more, put off what has not begun, and let end what runs, within
+        graceful_shutdown_timeout.
 
         :returns: how many snapshots and other tasks still run.
         """
@@ -69,5 +70,6 @@ class ComputeService:
         self._volumes.stop()
         self._server.stop()
         self._server.wait(timeout=max(timeout, 1))
+        self._manager.park()
         left = self._lifecycle.stop(max(0.0, until - time.monotonic()))
         return left + self._manager.stop(max(0.0, until - time.monotonic()))

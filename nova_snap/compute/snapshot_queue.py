@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the snapshots of a host wait for their place, in sight of whoever asked for them.
 
-One that has to wait has a step of its own in the server's actions, which says how many come before
-it.
+One that has to wait has a step of its own in the server's actions, which says its position.
 """
 
 import dataclasses
@@ -93,7 +92,7 @@ class SnapshotQueue:
             raise
         if before:
             LOG.info(
-                "The snapshot of instance %s to image %s waits: %d come before it",
+                "The snapshot of instance %s to image %s is queued: position %d",
                 request.instance.uuid,
                 key,
                 before,
@@ -148,7 +147,7 @@ class SnapshotQueue:
     def _tell(self, entry: _Entry, before: int) -> None:
         """Never raises: that a snapshot waits must not end it."""
         request = entry.request
-        said = f"{before} other{'s' if before > 1 else ''} of this host come first"
+        said = f"queued: position {before} on this host"
         with entry.lock:
             if entry.begun:
                 return

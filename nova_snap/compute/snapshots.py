@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """A snapshot or backup from its place in the pool to its end, whatever the end is."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, Protocol
 
 from oslo_log import log
 
 from nova_snap import exception
-from nova_snap.compute import backup, image_sets, power_state, recovery, task_states
+from nova_snap.compute import backup, image_sets, outcomes, power_state, recovery, task_states
 from nova_snap.compute.backup import Rotation
 from nova_snap.compute.instance_locks import InstanceLocks
 from nova_snap.compute.monitor import SnapshotMonitor
@@ -18,6 +21,7 @@ from nova_snap.compute.snapshot_kinds import Kind
 from nova_snap.context import RequestContext
 from nova_snap.objects.instance import Instance
 from nova_snap.objects.instance_action import InstanceAction, InstanceActionEvent
+from nova_snap.objects.snapshot_request import SnapshotRequest
 from nova_snap.virt.driver import ComputeDriver, SnapshotReport
 
 LOG = log.getLogger(__name__)
@@ -53,6 +57,7 @@ class Snapshots:
 
     :param driver: connected by the time that :meth:`run` is called.
     :param locks: of this host's instances: a delete waits until the snapshot has let go.
+    :param timeout: seconds that a snapshot may take; 0 for as long as it wants.
     """
 
     def __init__(
@@ -62,12 +67,25 @@ class Snapshots:
         driver: ComputeDriver,
         notifier: Notifier,
         locks: InstanceLocks,
+        timeout: float = 0,
     ) -> None:
         self._host = host
         self._locks = locks
         self._image_api = image_api
         self._driver = driver
         self._notifier = notifier
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._monitors: set[SnapshotMonitor] = set()
+        self._cancelled: exception.NovaSnapError | None = None
+
+    def cancel(self, error: exception.NovaSnapError) -> None:
+        """Have every snapshot that runs, or has yet to begin, end with ``error``."""
+        with self._lock:
+            self._cancelled = error
+            monitors = list(self._monitors)
+        for monitor in monitors:
+            monitor.cancel(error)
 
     def run(self, request: Request) -> None:
         """Take the snapshot and, for a backup, delete the oldest that are too many.
@@ -77,6 +95,7 @@ class Snapshots:
         """
         context, action = request.context, request.action
         context.update_store()
+        began = time.monotonic()
         try:
             with (
                 InstanceActionEvent.record(
@@ -87,13 +106,16 @@ class Snapshots:
                 report = self._take(request, event)
                 event.details = _details(report)
         except Exception as error:
-            self._failed(request, error)
+            self.fail(request, error)
+            self._count(request, began, error)
             return
+        self._count(request, began, report)
         self._notify(request, Phase.END)
         reason = None
         if request.rotation is not None:
             reason = self._rotate(request, request.rotation)
         action.finish(context, reason)
+        SnapshotRequest.forget(context, request.image_id)
 
     # -- the snapshot ----------------------------------------------------------------------
 
@@ -115,7 +137,7 @@ class Snapshots:
             instance.task_state = task_state
             instance.save(expected_task_state=expected_state)
 
-        with SnapshotMonitor(context, self._image_api, instance.uuid, image_id, event) as monitor:
+        with self._monitor(request, event) as monitor:
             further = image_sets.FurtherImages(
                 context, self._image_api, instance, image_id, monitor.watch
             )
@@ -137,8 +159,33 @@ class Snapshots:
         )
         return report
 
+    @contextlib.contextmanager
+    def _monitor(self, request: Request, event: InstanceActionEvent) -> Iterator[SnapshotMonitor]:
+        with SnapshotMonitor(
+            request.context,
+            self._image_api,
+            request.instance.uuid,
+            request.image_id,
+            event,
+            timeout=self._timeout,
+        ) as monitor:
+            with self._lock:
+                self._monitors.add(monitor)
+                cancelled = self._cancelled
+            try:
+                if cancelled is not None:
+                    monitor.cancel(cancelled)
+                yield monitor
+            finally:
+                with self._lock:
+                    self._monitors.discard(monitor)
+
     def _notify(self, request: Request, phase: Phase, error: Exception | None = None) -> None:
         self._notifier.snapshot(request.context, request.instance, request.image_id, phase, error)
+
+    def _count(self, request: Request, began: float, outcome: SnapshotReport | Exception) -> None:
+        seconds = time.monotonic() - began
+        outcomes.count(request.context, self._host, request.kind.action, seconds, outcome)
 
     # -- after it --------------------------------------------------------------------------
 
@@ -161,8 +208,9 @@ class Snapshots:
             return f"The backup is done, but older ones were not rotated: {recovery.reason(error)}"
         return None
 
-    def _failed(self, request: Request, error: Exception) -> None:
-        """Leave the instance free, no image behind, and the reason where it will be looked for."""
+    def fail(self, request: Request, error: Exception) -> None:
+        """End one, which need not have begun: no image is left, the instance is free, and the
+        reason is where it will be looked for."""
         instance = request.instance
         facts: Mapping[str, Any] = {
             "uuid": instance.uuid,

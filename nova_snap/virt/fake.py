@@ -10,6 +10,7 @@ import io
 import itertools
 import string
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from oslo_config import cfg
@@ -24,6 +25,9 @@ from nova_snap.virt import driver
 LOG = logging.getLogger(__name__)
 
 METHOD = "fake"
+
+# How long a delay goes on after the driver was closed.
+_LOOK_SECONDS = 0.05
 ROOT_DISK = "vda"
 
 
@@ -97,14 +101,14 @@ class FakeDriver(driver.ComputeDriver):
     ) -> driver.SnapshotReport:
         monitor = monitor or driver.NoMonitor()
         record = self._image_api.get(context, image_id)
-        self._phase(instance, image_id, task_states.IMAGE_SNAPSHOT)
+        self._phase(instance, image_id, task_states.IMAGE_SNAPSHOT, monitor)
         others = self._create_further(instance, image_id, further_images)
         update_task_state(task_states.IMAGE_PENDING_UPLOAD)
-        self._phase(instance, image_id, task_states.IMAGE_PENDING_UPLOAD)
+        self._phase(instance, image_id, task_states.IMAGE_PENDING_UPLOAD, monitor)
         update_task_state(
             task_states.IMAGE_UPLOADING, expected_state=task_states.IMAGE_PENDING_UPLOAD
         )
-        self._phase(instance, image_id, task_states.IMAGE_UPLOADING)
+        self._phase(instance, image_id, task_states.IMAGE_UPLOADING, monitor)
         size = self._conf.fake.snapshot_size
         # The image that was asked for is the last one.
         images = {**others, ROOT_DISK: image_id}
@@ -128,29 +132,6 @@ class FakeDriver(driver.ComputeDriver):
             quiesced=False,
             images={ROOT_DISK: image_id, **others} if others else {},
         )
-
-    def quiesce(self, instance: driver.InstanceLike, key: str) -> None:
-        """See the base class. Only a guest with an agent can be frozen; it stays so for ever."""
-        self._act(instance, "quiesce")
-        self.get_info(instance)
-        if not strutils.bool_from_string(instance.image_properties.get("hw_qemu_guest_agent")):
-            reason = "the image property hw_qemu_guest_agent is not set"
-            raise exception.QuiesceUnsupported(domain=instance.name, reason=reason)
-        with self._lock:
-            self._frozen.add((instance.uuid, key))
-
-    def unquiesce(self, instance_uuid: str, key: str) -> bool:
-        if self._conf.fake.fail_in == "unquiesce":
-            raise exception.FakeFailure(action="unquiesce", instance_uuid=instance_uuid)
-        with self._lock:
-            frozen = (instance_uuid, key) in self._frozen
-            self._frozen.discard((instance_uuid, key))
-            return frozen
-
-    def is_frozen(self, instance_uuid: str) -> bool:
-        """Whether the guest is frozen now."""
-        with self._lock:
-            return any(uuid == instance_uuid for uuid, _ in self._frozen)
 
     def _create_further(
         self,
@@ -184,6 +165,29 @@ class FakeDriver(driver.ComputeDriver):
             "properties": {"image_location": "snapshot", "image_state": "available"},
         }
         self._image_api.update(context, image_id, metadata, io.BytesIO(data), len(data))
+
+    def quiesce(self, instance: driver.InstanceLike, key: str) -> None:
+        """See the base class. Only a guest with an agent can be frozen; it stays so for ever."""
+        self._act(instance, "quiesce")
+        self.get_info(instance)
+        if not strutils.bool_from_string(instance.image_properties.get("hw_qemu_guest_agent")):
+            reason = "the image property hw_qemu_guest_agent is not set"
+            raise exception.QuiesceUnsupported(domain=instance.name, reason=reason)
+        with self._lock:
+            self._frozen.add((instance.uuid, key))
+
+    def unquiesce(self, instance_uuid: str, key: str) -> bool:
+        if self._conf.fake.fail_in == "unquiesce":
+            raise exception.FakeFailure(action="unquiesce", instance_uuid=instance_uuid)
+        with self._lock:
+            frozen = (instance_uuid, key) in self._frozen
+            self._frozen.discard((instance_uuid, key))
+            return frozen
+
+    def is_frozen(self, instance_uuid: str) -> bool:
+        """Whether the guest is frozen now."""
+        with self._lock:
+            return any(uuid == instance_uuid for uuid, _ in self._frozen)
 
     def clean_up_after_restart(self, instance: driver.InstanceLike) -> None:
         LOG.debug("Nothing is left of the snapshots of instance %s", instance.uuid)
@@ -297,9 +301,22 @@ class FakeDriver(driver.ComputeDriver):
     def _spawn_failure(self, instance: driver.InstanceLike, reason: str) -> exception.SpawnFailed:
         return exception.SpawnFailed(instance_uuid=instance.uuid, phase="start", reason=reason)
 
-    def _phase(self, instance: driver.InstanceLike, image_id: str, phase: str) -> None:
-        if self._closed.wait(self._conf.fake.snapshot_delay):
-            raise self._failure(instance, image_id, phase, "the driver was closed")
+    def _phase(
+        self,
+        instance: driver.InstanceLike,
+        image_id: str,
+        phase: str,
+        monitor: driver.SnapshotMonitor,
+    ) -> None:
+        cancelled = threading.Event()
+        monitor.on_cancel(cancelled.set)
+        until = time.monotonic() + self._conf.fake.snapshot_delay
+        while not cancelled.wait(min(_LOOK_SECONDS, max(0.0, until - time.monotonic()))):
+            if self._closed.is_set():
+                raise self._failure(instance, image_id, phase, "the driver was closed")
+            if time.monotonic() >= until:
+                break
+        monitor.check()
         if self._conf.fake.fail_in == phase:
             raise self._failure(instance, image_id, phase, f"[fake] fail_in is {phase}")
 

@@ -161,7 +161,12 @@ class TestBackup:
         waiting = Instance.get_by_uuid(context, second.uuid)
         assert waiting.task_state == task_states.IMAGE_SNAPSHOT
         (action,) = InstanceAction.get_by_instance_uuid(context, second.uuid)
-        assert action.events(context) == []
+        (queued,) = action.events(context)
+        assert (queued.event, queued.details, queued.result) == (
+            "compute_queue_snapshot",
+            "queued: position 1 on this host",
+            None,
+        )
         images.go_on.set()
         ended(context, first)
         assert self.finished(context, second).message is None

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ends what nobody else will: so that no instance waits, and no image is left, for ever.
+
+- A request that its host has not taken up: the host is down, or the broker has lost the message.
+- A snapshot whose host has gone down with it.
+- A snapshot that nothing on its own host works on any more, because the database failed, say.
+- An image that was made for a request of which there is nothing else: its API process died.
+
+Every API and compute process looks for the first, second and last of them, on all the hosts. None
+leads: each case is taken with one statement of SQL, for so long that another one takes over should
+the first die, too.
+"""
+
+import contextlib
+import datetime
+from collections.abc import Container, Mapping
+from typing import Final
+
+from oslo_config import cfg
+from oslo_db import exception as db_exception
+from oslo_log import log
+from oslo_utils import timeutils
+
+from nova_snap import exception
+from nova_snap.compute import recovery, snapshot_kinds, task_states
+from nova_snap.compute.periodic import Periodic, Task
+from nova_snap.compute.recovery import ImageStore
+from nova_snap.context import RequestContext
+from nova_snap.db.session import Database
+from nova_snap.objects.instance import Instance, InstanceFilters, InstanceList
+from nova_snap.objects.service import Service
+from nova_snap.objects.snapshot_request import SnapshotRequest
+
+LOG = log.getLogger(__name__)
+
+TAKEN_UP: Final = tuple(
+    state for state in task_states.SNAPSHOT_STATES if state not in snapshot_kinds.ANNOUNCED
+)
+"""The task_states of snapshots that a host has taken up."""
+
+# How long one process has a case for itself: longer than it takes to delete an image.
+_LEASE_SECONDS: Final = 300.0
+# Longer than an API process takes from the record in the journal to the claim of the instance.
+_ORPHAN_SECONDS: Final = 600.0
+# An image that the service may not delete is not looked at for ever.
+_FORGET_SECONDS: Final = 7 * 24 * 3600.0
+# At most; a short snapshot_pending_timeout is looked after more often.
+_LOOK_SECONDS: Final = 60.0
+
+
+class Reaper:
+    """Looks for what is left.
+
+    :param image_api: such as :class:`nova_snap.image.glance.API`.
+    :param host: of this process, if it is a compute service.
+    :param in_hand: images that this process itself works for.
+    """
+
+    def __init__(
+        self,
+        conf: cfg.ConfigOpts,
+        image_api: ImageStore,
+        host: str | None = None,
+        in_hand: Container[str] = (),
+    ) -> None:
+        self._timeout: int = conf.snapshot_pending_timeout
+        self._down_time: int = conf.service_down_time
+        self._image_api = image_api
+        self._host = host
+        self._in_hand = in_hand
+
+    def periodic(self, database: Database) -> Periodic:
+        """A thread that looks from time to time, not yet started.
+
+        It does not begin at once: when everything has been down, the messages that wait for this
+        process, or another, come first.
+        """
+        seconds = min(_LOOK_SECONDS, max(1.0, self._timeout / 10 or _LOOK_SECONDS))
+        return Periodic(database, seconds, self.tasks(), delay=seconds)
+
+    def tasks(self) -> Mapping[str, Task]:
+        """What it does, by what to call that in the log."""
+        tasks: dict[str, Task] = {
+            "end requests that no host takes up": self.end_overdue,
+            "end snapshots of hosts that are down": self.end_lost,
+            "delete images that nobody fills": self.delete_orphans,
+        }
+        if self._host is not None:
+            tasks["end snapshots that nothing works on"] = self.end_dropped
+        return tasks
+
+    # -- what it looks for -----------------------------------------------------------------
+
+    def end_overdue(self, context: RequestContext) -> None:
+        """Requests that wait for their host for longer than snapshot_pending_timeout."""
+        if not self._timeout:
+            return
+        filters = InstanceFilters(task_states=snapshot_kinds.ANNOUNCED)
+        for instance in InstanceList.get_by_filters(context, filters):
+            since = _waits_since(context, instance)
+            if since is not None and _age(since) > self._timeout:
+                error = exception.RequestLost(host=instance.host or "-", seconds=self._timeout)
+                self._end(context, instance, error)
+
+    def end_lost(self, context: RequestContext) -> None:
+        """Snapshots of hosts that have not reported for longer than that."""
+        if not self._timeout:
+            return
+        filters = InstanceFilters(task_states=TAKEN_UP)
+        down: dict[str | None, bool] = {self._host: False}
+        for instance in InstanceList.get_by_filters(context, filters):
+            host = instance.host
+            if host not in down:
+                down[host] = self._is_lost(context, instance)
+            if down[host]:
+                error = exception.HostLost(
+                    host=host, phase=instance.task_state, seconds=self._timeout
+                )
+                self._end(context, instance, error)
+
+    def end_dropped(self, context: RequestContext) -> None:
+        """Snapshots of this host that no thread of this process works on."""
+        filters = InstanceFilters(host=self._host, task_states=TAKEN_UP)
+        for instance in InstanceList.get_by_filters(context, filters):
+            image_id = instance.snapshot_image_id
+            if image_id is None or image_id in self._in_hand:
+                continue
+            with contextlib.suppress(exception.InstanceNotFound):
+                # It may have ended between the list and the look at what is in hand.
+                instance.refresh()
+                if instance.task_state in TAKEN_UP and instance.snapshot_image_id == image_id:
+                    error = exception.SnapshotDropped(
+                        host=self._host or "-", phase=instance.task_state
+                    )
+                    self._end(context, instance, error)
+
+    def delete_orphans(self, context: RequestContext) -> None:
+        """Images of requests of which there is nothing else."""
+        for request in SnapshotRequest.get_unchanged(context, _ORPHAN_SECONDS):
+            if request.image_id in self._in_hand or _is_wanted(context, request):
+                continue
+            if not SnapshotRequest.reap(context, request.image_id, _LEASE_SECONDS):
+                continue
+            LOG.warning(
+                "Image %s was made for a %s of instance %s that has ended, and may be left",
+                request.image_id,
+                request.action,
+                request.instance_uuid,
+            )
+            # Forgotten there, if it is gone.
+            recovery.delete_images(self._image_api, context, request.image_id, recovery.INCOMPLETE)
+            if _age(request.created_at) > _FORGET_SECONDS:
+                LOG.error("Image %s is looked for no more: delete it by hand", request.image_id)
+                SnapshotRequest.forget(context, request.image_id)
+
+    # -- ending ----------------------------------------------------------------------------
+
+    def _end(
+        self, context: RequestContext, instance: Instance, error: exception.NovaSnapError
+    ) -> None:
+        """No image, a reason, task_state None: by one process, and none if the host is faster."""
+        left_in, image_id = instance.task_state, instance.snapshot_image_id
+        if image_id is not None and not self._is_ours(context, instance, image_id):
+            return
+        if left_in in snapshot_kinds.ANNOUNCED:
+            # As the host does when the message comes: which it may, after all.
+            try:
+                instance.task_state = task_states.IMAGE_SNAPSHOT
+                instance.save(expected_task_state=[left_in])
+            except (exception.UnexpectedTaskState, exception.InstanceNotFound):
+                return
+        LOG.error("Instance %s was left in task_state %s: %s", instance.uuid, left_in, error)
+        action = recovery.unfinished_action(context, instance)
+        for event in action.events(context) if action is not None else ():
+            if event.finish_time is None:
+                event.fail(context, error.for_user())
+        host = instance.host or "-"
+        recovery.give_up(context, self._image_api, instance, image_id, host, action, error)
+
+    def _is_ours(self, context: RequestContext, instance: Instance, image_id: str) -> bool:
+        if SnapshotRequest.get(context, image_id) is None:
+            action = snapshot_kinds.SNAPSHOT.action
+            with contextlib.suppress(db_exception.DBDuplicateEntry):
+                SnapshotRequest.record(context, image_id, instance.uuid, instance.host, action)
+        return SnapshotRequest.reap(context, image_id, _LEASE_SECONDS)
+
+    def _is_lost(self, context: RequestContext, instance: Instance) -> bool:
+        """Whether the instance's host has been down for so long."""
+        try:
+            service = Service.get_by_host(context, instance.host or "")
+        except exception.HostBinaryNotFound:
+            changed = instance.updated_at or instance.created_at
+            return changed is not None and _age(changed) > self._timeout
+        if service.is_up(self._down_time):
+            return False
+        last = service.last_seen_up or service.created_at
+        return service.forced_down or _age(last) > max(self._timeout, self._down_time)
+
+
+def _age(moment: datetime.datetime) -> float:
+    return (timeutils.utcnow() - moment).total_seconds()
+
+
+def _waits_since(context: RequestContext, instance: Instance) -> datetime.datetime | None:
+    """When the request was sent, for the last time."""
+    if instance.snapshot_image_id is not None:
+        request = SnapshotRequest.get(context, instance.snapshot_image_id)
+        if request is not None:
+            return request.phase_since
+    action = recovery.unfinished_action(context, instance)
+    return instance.updated_at if action is None else action.start_time
+
+
+def _is_wanted(context: RequestContext, request: SnapshotRequest) -> bool:
+    """Whether the instance still knows of the image: then it is nobody's orphan."""
+    try:
+        instance = Instance.get_by_uuid(context, request.instance_uuid)
+    except exception.InstanceNotFound:
+        return False
+    return (
+        instance.snapshot_image_id == request.image_id
+        and instance.task_state in task_states.SNAPSHOT_STATES
+    )
