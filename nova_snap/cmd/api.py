@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """``nova-snap-api``: the REST API, on a port of its own or under any WSGI server."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from nova_snap.cmd import config, parts, run
 from nova_snap.compute import rpc
+from nova_snap.compute.periodic import Periodic
 from nova_snap.db.session import Database
 
 PROG = "nova-snap-api"
@@ -18,7 +21,33 @@ def build_application(
     :param config_files: instead of those in /etc/nova_snap.
     """
     conf = config.load(argv, PROG, config_files=config_files)
-    return parts.api_application(conf, Database(conf), rpc.get_transport(conf))
+    database = Database(conf)
+    application = parts.api_application(conf, database, rpc.get_transport(conf))
+    return Housekept(application, parts.api_housekeeping(conf, database))
+
+
+class Housekept:
+    """An application that looks after what hosts have left.
+
+    It begins with the first request, and not when it is built: a WSGI server may build it before
+    it forks, and threads do not come along.
+    """
+
+    def __init__(self, application: parts.WSGIApplication, housekeeping: Periodic) -> None:
+        self._application = application
+        self._housekeeping = housekeeping
+        self._lock = threading.Lock()
+        self._begun = False
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        with self._lock:
+            if not self._begun:
+                self._begun = True
+                self._housekeeping.start()
+        answer: Iterable[bytes] = self._application(environ, start_response)
+        return answer
 
 
 def main() -> int:
@@ -32,8 +61,11 @@ def _main() -> int:
     database = Database(conf)
     transport = rpc.get_transport(conf)
     server = run.APIServer(conf, parts.api_application(conf, database, transport))
+    housekeeping = parts.api_housekeeping(conf, database)
     server.start()
+    housekeeping.start()
     stop.wait()
+    housekeeping.stop()
     server.stop()
     transport.cleanup()
     database.close()

@@ -14,6 +14,8 @@ from nova_snap.compute.instance_locks import InstanceLocks
 from nova_snap.compute.lifecycle_api import LifecycleAPI
 from nova_snap.compute.lifecycle_manager import LifecycleManager
 from nova_snap.compute.manager import ComputeManager
+from nova_snap.compute.periodic import Periodic
+from nova_snap.compute.reaper import Reaper
 from nova_snap.compute.service import ComputeService
 from nova_snap.compute.volume_manager import VolumeManager
 from nova_snap.db.session import Database
@@ -63,3 +65,8 @@ def api_application(
         LifecycleAPI(conf, image_api, compute_rpcapi),
         image_api,
     )
+
+
+def api_housekeeping(conf: cfg.ConfigOpts, database: Database) -> Periodic:
+    """What an API process looks after for hosts that are down, not yet started."""
+    return Reaper(conf, glance.API(conf)).periodic(database)
