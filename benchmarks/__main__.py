@@ -33,6 +33,7 @@ GROUPS: dict[str, Group] = {
     "incompressible": speed.incompressible,
     "incompressible-backing": speed.incompressible_backing,
     "operating-system": speed.operating_system,
+    "operating-system-small": speed.operating_system_small,
     "operating-system-backing": speed.operating_system_backing,
     "freeze": moments.freeze,
     "point-in-time": moments.point_in_time,

@@ -41,6 +41,7 @@ class Plan:
     :ivar rounds: of each comparison; the median of its rounds counts.
     :ivar random: incompressible content of the disk that speed is measured with.
     :ivar tree: files of an operating system on the disk that compression is measured with.
+    :ivar small_tree: on a smaller one, and in a backing file.
     :ivar allocated: of the sparse disks, and of the smaller disk that memory is measured with.
     :ivar large: allocated on the larger one.
     :ivar overwritten: by the guest, while the temporary files are watched.
@@ -51,7 +52,8 @@ class Plan:
 
     rounds: int = 5
     random: int = 1024
-    tree: int = 1024
+    tree: int = 2222
+    small_tree: int = 1024
     allocated: int = 1024
     large: int = 20 << 10
     overwritten: int = 64
@@ -66,7 +68,8 @@ class Plan:
         return cls(
             rounds=rounds,
             random=64,
-            tree=64,
+            tree=128,
+            small_tree=64,
             allocated=64,
             large=512,
             overwritten=8,
