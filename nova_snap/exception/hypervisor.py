@@ -137,11 +137,34 @@ class SecretUnavailable(HypervisorError):
 
 
 class DeviceError(HypervisorError):
+    """:ivar device: its address on the host, or the MAC address of a port."""
+
     domain: str
     device: str
     operation: str
     reason: str
     msg = "Cannot {self.operation} device {self.device} of domain {self.domain}: {self.reason}"
+    user_msg = "Device {self.device} could not be taken from the server, which still has it."
+
+
+class DeviceKept(DeviceError):
+    """:ivar seconds: how long the guest was given."""
+
+    seconds: float
+    msg = (
+        "Cannot detach device {self.device} of domain {self.domain}: "
+        "the guest has not let go of it within {self.seconds:g} s; it may still do so, at the "
+        "latest when it reboots"
+    )
+    user_msg = "The system in the server has not let go of device {self.device}."
+
+
+class DeviceLost(DeviceError):
+    msg = (
+        "Device {self.device} could not be given back to domain {self.domain}: {self.reason}; "
+        "the guest runs without it."
+    )
+    user_msg = "Device {self.device} could not be given back to the server, which runs without it."
 
 
 class BlockJobFailed(HypervisorError):

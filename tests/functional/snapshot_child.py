@@ -91,7 +91,7 @@ POINTS: dict[str, tuple[type, str]] = {
 def main(root: str, directory: str, way: str, work: str, name: str, uuid: str) -> None:
     """Take the snapshot up to its point, or put right what was left of it."""
     shutil.rmtree(Path(directory) / "images", ignore_errors=True)
-    host_class, method = parts.WAYS[way]
+    host_class, method = (parts.WAYS | parts.DEVICE_WAYS)[way]
     world = parts.World(LibvirtLab(Path(root)), Path(directory), host_class)
     world.set(snapshot_method=method)
     instance = parts.Instance(uuid, name, image_properties={"hw_qemu_guest_agent": "yes"})

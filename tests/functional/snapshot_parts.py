@@ -19,8 +19,9 @@ from nova_snap import exception
 from nova_snap.compute import task_states
 from nova_snap.context import RequestContext
 from nova_snap.virt.driver import SnapshotReport
-from nova_snap.virt.libvirt import capabilities
+from nova_snap.virt.libvirt import capabilities, domain_devices, domain_xml
 from nova_snap.virt.libvirt.driver import LibvirtDriver
+from nova_snap.virt.libvirt.guest import Guest as LibvirtGuest
 from nova_snap.virt.libvirt.host import Host
 from tests.fixtures import disk_image
 from tests.fixtures.disks import Disk
@@ -139,6 +140,35 @@ class OldHost(LabHost):
         )
 
 
+class GuestOfHostDevices(LibvirtGuest):
+    """A guest whose port and second disk pass for devices of the host.
+
+    That is all that is pretended: they are taken and given back for real.
+    """
+
+    def describe(self) -> domain_xml.Domain:
+        xml = self.xml()
+        root = domain_xml.read_root(xml, self.name)
+        found = [
+            domain_xml.HostDevice(kind, str(address), domain_devices.plain(element))
+            for kind, path, identity in (
+                ("pci", "devices/disk", "target/@dev"),
+                ("sriov", "devices/interface", "mac/@address"),
+            )
+            for element in root.iterfind(path)
+            if (address := element.xpath(identity)[0]) != "vda"
+        ]
+        return dataclasses.replace(domain_xml.parse(xml, self.name), host_devices=found)
+
+
+class HostWithDevices(LabHost):
+    """A host that guests use devices of."""
+
+    def get_guest_by_uuid(self, uuid: str) -> LibvirtGuest:
+        domain = self.lookup("lookupByUUIDString", uuid)
+        return GuestOfHostDevices(self, domain, name=domain.name(), uuid=uuid)
+
+
 class World:
     """A driver on the lab's libvirt, with the parts that it is handed."""
 
@@ -233,11 +263,14 @@ WAYS = {
 }
 """How a guest that runs or is paused is taken: what its host can do, and ``snapshot_method``."""
 
+DEVICE_WAYS = {f"devices-{name}": (HostWithDevices, name) for name in ("managed_save", "stream")}
+"""The same, of guests that use devices of the host."""
+
 
 @contextlib.contextmanager
 def open_world(lab: LibvirtLab, directory: Path, way: str = "mirror") -> Iterator[World]:
-    """A driver that takes snapshots in one of :data:`WAYS`."""
-    host_class, method = WAYS[way]
+    """A driver that takes snapshots in one of :data:`WAYS` or :data:`DEVICE_WAYS`."""
+    host_class, method = (WAYS | DEVICE_WAYS)[way]
     world = World(lab, directory, host_class)
     world.set(snapshot_method=method)
     world.driver.init_host()

@@ -7,7 +7,7 @@ A guest's memory cannot be saved while it uses a device of the host whose state 
 import threading
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from oslo_log import log as logging
 
@@ -35,27 +35,44 @@ def detach(guest: Guest, device: HostDevice, seconds: float) -> None:
     """Take a device from a running guest, and wait until the guest has let go of it.
 
     :param seconds: how long the guest may take.
-    :raises nova_snap.exception.DeviceError: if it keeps the device.
+    :raises nova_snap.exception.DeviceError: if the guest does not have it any more in the end
+        (it was shut off), or libvirt refuses.
+    :raises nova_snap.exception.DeviceKept: if the guest has not let go of it in time. It was
+        asked, and may do so at any time from then on, when it reboots for example.
     """
     LOG.info("Detaching %s device %s from %s", device.kind, device.address, guest.name)
     try:
         guest.detach_device(device.xml)
-        _wait_until_gone(guest, device, seconds)
-    except exception.HypervisorError as exc:
-        raise _error(guest, device, "detach", exc) from exc
+        gone = _wait_until_gone(guest, device, seconds)
+    except exception.WaitTimeout:
+        # libvirt has asked the guest before it began to wait.
+        gone = False
+    except exception.NovaSnapError as exc:
+        raise _error(exception.DeviceError, guest, device, exc) from exc
+    if not gone:
+        raise exception.DeviceKept(domain=guest.name, device=device.address, seconds=seconds)
 
 
-def _wait_until_gone(guest: Guest, device: HostDevice, seconds: float) -> None:
+def _wait_until_gone(guest: Guest, device: HostDevice, seconds: float) -> bool:
+    """:returns: whether it is gone."""
     deadline = time.monotonic() + seconds
     pause = threading.Event()
     while domain_xml.device_exists(guest.xml(), device, guest.name):
+        # What is shown then is the definition, which nothing was taken from.
+        if not guest.is_active():
+            raise exception.DeviceError(
+                domain=guest.name,
+                device=device.address,
+                operation="detach",
+                reason="the guest was shut off meanwhile",
+            )
         if time.monotonic() >= deadline:
-            what = "the guest to release the device"
-            raise exception.WaitTimeout(what=what, seconds=seconds)
+            return False
         pause.wait(_POLL_SECONDS)
+    return True
 
 
-def attach(guest: Guest, devices: Sequence[HostDevice]) -> list[exception.DeviceError]:
+def attach(guest: Guest, devices: Sequence[HostDevice]) -> list[exception.DeviceLost]:
     """Give devices back to a guest: as many as possible.
 
     :returns: what went wrong; each of it is logged as an error here.
@@ -67,22 +84,27 @@ def attach(guest: Guest, devices: Sequence[HostDevice]) -> list[exception.Device
                 continue
             guest.attach_device(device.xml)
         except exception.NovaSnapError as exc:
-            failure = _error(guest, device, "attach", exc)
+            failure = _error(exception.DeviceLost, guest, device, exc)
             LOG.error(
-                "%s The guest runs WITHOUT this device; attach it by hand: %s", failure, device.xml
-            )
+                "%s The guest runs WITHOUT this device; put into a file and attach it by hand, "
+                "with: virsh attach-device %s FILE --live: %s",
+                failure, guest.name, device.xml,
+            )  # fmt: skip
             failures.append(failure)
         else:
             LOG.info("Attached %s device %s to %s", device.kind, device.address, guest.name)
     return failures
 
 
-def _error(
-    guest: Guest, device: HostDevice, operation: str, cause: exception.NovaSnapError
-) -> exception.DeviceError:
-    return exception.DeviceError(
+E = TypeVar("E", bound=exception.DeviceError)
+
+
+def _error(kind: type[E], guest: Guest, device: HostDevice, cause: exception.NovaSnapError) -> E:
+    if isinstance(cause, kind):
+        return cause
+    return kind(
         domain=guest.name,
         device=device.address,
-        operation=operation,
+        operation="detach",
         reason=getattr(cause, "reason", None) or str(cause),
     )

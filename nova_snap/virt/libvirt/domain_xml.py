@@ -10,7 +10,8 @@ from typing import Final
 from lxml import etree
 
 from nova_snap import exception
-from nova_snap.virt.libvirt import domain_disks, nova_metadata
+from nova_snap.virt.libvirt import domain_devices, domain_disks, nova_metadata
+from nova_snap.virt.libvirt.domain_devices import HostDevice
 from nova_snap.virt.libvirt.domain_disks import Disk, Layer, Mirror
 
 __all__ = [
@@ -40,20 +41,6 @@ _UNITS: Final = {
     "GB": 10**9, "G": 2**30, "GiB": 2**30,
     "TB": 10**12, "T": 2**40, "TiB": 2**40,
 }  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class HostDevice:
-    """A device of the host that a guest uses.
-
-    :ivar kind: ``pci``, ``mdev``, or ``sriov`` for a network port.
-    :ivar address: where it is on the host, or the port's MAC address: what identifies it.
-    :ivar xml: its element, to detach and to attach it with.
-    """
-
-    kind: str
-    address: str
-    xml: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +96,7 @@ def parse(xml: str, name: str) -> Domain:
         architecture=_attribute(root, "os/type", "arch"),
         os_type=_os_type(root),
         disks=tuple(domain_disks.parse(element, name) for element in root.iterfind("devices/disk")),
-        host_devices=tuple(_host_devices(root)),
+        host_devices=tuple(domain_devices.parse(root)),
         agent_channel=_agent_channel(root),
         nova=nova_metadata.parse(root),
     )
@@ -119,10 +106,10 @@ def device_exists(xml: str, device: HostDevice, name: str) -> bool:
     """Whether a domain still has a device.
 
     :param xml: of the domain.
+    :param device: which need not be one of the host's.
     :raises nova_snap.exception.InvalidDomain: if this is no domain's XML.
     """
-    present = ((found.kind, found.address) for found in _host_devices(read_root(xml, name)))
-    return (device.kind, device.address) in present
+    return domain_devices.exists(read_root(xml, name), device)
 
 
 def backup_socket(xml: str, name: str) -> str:
@@ -228,37 +215,6 @@ def _os_type(root: etree._Element) -> str | None:
     for element in root.iterfind(f"metadata//{_LIBOSINFO}"):
         return "windows" if "microsoft.com" in element.get("id", "") else "linux"
     return None
-
-
-def _host_devices(root: etree._Element) -> list[HostDevice]:
-    found = []
-    for element in root.iterfind("devices/hostdev[@mode='subsystem']"):
-        kind = element.get("type", "")
-        if kind in ("pci", "mdev"):
-            found.append(HostDevice(kind, _host_address(element), _plain(element)))
-    for element in root.iterfind("devices/interface[@type='hostdev']"):
-        address = _attribute(element, "mac", "address") or _host_address(element)
-        found.append(HostDevice("sriov", address.lower(), _plain(element)))
-    return found
-
-
-def _host_address(element: etree._Element) -> str:
-    address = element.find("source/address")
-    if address is None:
-        return ""
-    if address.get("uuid"):
-        return str(address.get("uuid"))
-    parts = (address.get(key, "0x0") for key in ("domain", "bus", "slot", "function"))
-    domain, bus, slot, function = (int(part, 0) for part in parts)
-    return f"{domain:04x}:{bus:02x}:{slot:02x}.{function:x}"
-
-
-def _plain(element: etree._Element) -> str:
-    """The element without what libvirt gives anew at each attach."""
-    copy = etree.fromstring(etree.tostring(element, with_tail=False))
-    for child in copy.findall("alias"):
-        copy.remove(child)
-    return str(etree.tostring(copy, encoding="unicode"))
 
 
 def _agent_channel(root: etree._Element) -> str | None:

@@ -66,6 +66,7 @@ HOSTDEVS = """
 <interface type='hostdev'><mac address='FA:16:3E:00:00:01'/>
   <source><address type='pci' domain='0' bus='7' slot='0x10' function='1'/></source></interface>
 <interface type='bridge'><mac address='fa:16:3e:00:00:02'/></interface>
+<interface type='vdpa'><mac address='fa:16:3e:00:00:03'/><source dev='/dev/vhost-vdpa-0'/></interface>
 """
 
 
@@ -75,6 +76,7 @@ def test_host_devices():
         ("pci", "0000:06:12.5"),
         ("mdev", "4b20d080-1b54-4048-85b3-a6a62d165c01"),
         ("sriov", "fa:16:3e:00:00:01"),
+        ("sriov", "fa:16:3e:00:00:03"),
     ]
     # libvirt chooses the alias; the address in the guest is to be the same again.
     assert "alias" not in devices[0].xml
@@ -86,6 +88,13 @@ def test_device_exists():
     assert domain_xml.device_exists(domain(HOSTDEVS), there, "web")
     gone = HostDevice("pci", "0000:06:13.0", there.xml)
     assert not domain_xml.device_exists(domain(HOSTDEVS), gone, "web")
+
+
+def test_usb_device_with_the_same_numbers():
+    usb = "<hostdev mode='subsystem' type='usb'><source><address bus='6'/></source></hostdev>"
+    pci = HostDevice("pci", "0000:06:00.0", usb.replace("usb", "pci"))
+    assert domain_xml.device_exists(domain(pci.xml), pci, "web")
+    assert not domain_xml.device_exists(domain(usb), pci, "web")
 
 
 @pytest.mark.parametrize(

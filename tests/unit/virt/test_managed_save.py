@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The guest comes back in every outcome of a managed save, with its devices."""
 
+import dataclasses
 import logging
 
 import pytest
@@ -79,9 +80,10 @@ def test_good(method, guest, request_):
 
 def test_paused_guest_comes_back_paused(method, guest, directory):
     guest.state = power_state.PAUSED
+    guest.devices.clear()
     directory.note(power_state=guest.state)
     method.take(make_request(guest, directory))
-    assert_as_before(guest, power_state.PAUSED)
+    assert (guest.active, guest.state, guest.saved) == (True, power_state.PAUSED, False)
 
 
 def test_reading_fails(method, guest, request_):
@@ -171,13 +173,21 @@ def test_user_shuts_the_guest_off_meanwhile(guest, directory, caplog):
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_one_device_cannot_be_attached(method, guest, request_, caplog, number):
+    warnings = []
+    request_ = dataclasses.replace(request_, warn=warnings.append)
     guest.errors["attach_device"] = [None] * number + [doubles.failed("attachDevice", "no slot")]
     method.take(request_)
     assert guest.state == power_state.RUNNING
     assert len(guest.devices) == 1
+    (warning,) = warnings
+    assert "could not be given back to the server, which runs without it" in warning
+    # It is tried again later.
+    (noted,) = request_.workdir.journal.detached
+    assert noted[1] in doubles.HOSTDEVS.keys() - guest.devices.keys()
     errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert len(errors) == 1
     assert "WITHOUT this device" in errors[0]
+    assert f"virsh attach-device {guest.name} FILE --live" in errors[0]
     assert "no slot" in errors[0]
 
 
@@ -195,8 +205,47 @@ def test_guest_keeps_a_device(guest):
     device = guest.describe().host_devices[0]
     original = dict(guest.devices)
     guest.before["xml"] = lambda: guest.devices.update(original)
-    with pytest.raises(exception.DeviceError, match=r"Waited 0\.01 s for the guest to release"):
+    with pytest.raises(exception.DeviceKept, match=r"has not let go of it within 0\.01 s"):
         devices.detach(guest, device, 0.01)
+
+
+def test_libvirt_itself_waits_too_long(guest):
+    """It has asked the guest by then."""
+    device = guest.describe().host_devices[0]
+    guest.errors["detach_device"] = exception.WaitTimeout(what="detachDeviceFlags", seconds=1)
+    with pytest.raises(exception.DeviceKept):
+        devices.detach(guest, device, 1)
+
+
+def test_guest_that_keeps_a_device_may_lose_it_later(method, guest, request_, directory):
+    guest.errors["detach_device"] = exception.WaitTimeout(what="detachDeviceFlags", seconds=1)
+    with pytest.raises(exception.DeviceKept):
+        method.take(request_)
+    assert_as_before(guest)
+    assert directory.journal.detached == []
+    assert [noted[1] for noted in directory.journal.asked] == ["0000:06:12.0"]
+    assert not directory.journal.is_settled
+
+
+@pytest.mark.parametrize("call", ["detach_device", "managed_save"])
+def test_guest_is_shut_off_meanwhile(method, guest, request_, directory, call):
+    """Its definition still has its devices."""
+    guest.before[call] = guest.stop
+    guest.errors[call] = doubles.failed(call, "domain is not running")
+    with pytest.raises(exception.HypervisorError, match="domain is not running"):
+        method.take(request_)
+    assert not guest.active
+    assert "attach_device" not in guest.calls
+    assert directory.journal.is_settled
+
+
+def test_guest_is_shut_off_before_it_lets_go(guest):
+    """What is shown then is its definition: nobody waits for that to change."""
+    device = guest.describe().host_devices[0]
+    guest.before["xml"] = lambda: guest.devices.update(doubles.HOSTDEVS)
+    guest.before["is_active"] = guest.stop
+    with pytest.raises(exception.DeviceError, match="the guest was shut off meanwhile"):
+        devices.detach(guest, device, 60)
 
 
 def test_guest_takes_its_time_to_let_go(guest):

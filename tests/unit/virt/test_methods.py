@@ -42,6 +42,8 @@ SUSPENDED = GuestFacts(power_state.SHUTDOWN, False, "kvm", has_managed_save=True
 SHUTTING_DOWN = GuestFacts(power_state.SHUTDOWN, True, "kvm")
 CRASHED = GuestFacts(power_state.CRASHED, True, "kvm")
 ASLEEP = GuestFacts(power_state.SUSPENDED, True, "kvm")
+WITH_DEVICES = dataclasses.replace(RUNNING, host_devices=True)
+PAUSED_WITH_DEVICES = dataclasses.replace(PAUSED, host_devices=True)
 CONTAINER = GuestFacts(power_state.RUNNING, True, "lxc")
 STOPPED_CONTAINER = GuestFacts(power_state.SHUTDOWN, False, "lxc")
 
@@ -69,6 +71,8 @@ def strict(guest: GuestFacts) -> GuestFacts:
         (NO_BACKUP, "auto", ASLEEP, DISK, Method.MIRROR, "the guest is suspended"),
         (OLDEST, "auto", RUNNING, DISK, Method.MIRROR, "the guest is running"),
         (NEW, "mirror", RUNNING, DISK, Method.MIRROR, "snapshot_method asks"),
+        (NEW, "auto", PAUSED_WITH_DEVICES, DISK, Method.STREAM, "the guest is paused"),
+        (NEW, "managed_save", WITH_DEVICES, DISK, Method.MANAGED_SAVE, "snapshot_method asks"),
         (NEW, "managed_save", RUNNING, DISK, Method.MANAGED_SAVE, "snapshot_method asks"),
         (NEW, "managed_save", PAUSED, RAW, Method.MANAGED_SAVE, "snapshot_method asks"),
         (TOO_OLD_LIBVIRT, "auto", RUNNING, DISK, Method.MANAGED_SAVE, "libvirt 0.999.999"),
@@ -124,6 +128,8 @@ def test_choice(capabilities, config, guest, disk, method, reason):
         (LXC, "mirror", CONTAINER, RAW, "a container that runs"),
         (NO_BACKUP, "stream", RUNNING, DISK, "needs libvirt 7.2.0"),
         (NEW, "auto", SHUTTING_DOWN, DISK, "about to shut down"),
+        (NEW, "managed_save", PAUSED_WITH_DEVICES, DISK, "cannot let go of them"),
+        (TOO_OLD_QEMU, "auto", PAUSED_WITH_DEVICES, DISK, "cannot let go of them"),
         (NEW, "managed_save", CRASHED, DISK, "that is crashed cannot be saved"),
         (NEW, "managed_save", ASLEEP, DISK, "that is suspended cannot be saved"),
         (NEW, "managed_save", strict(RUNNING), DISK, "requires a quiesce"),

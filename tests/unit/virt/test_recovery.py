@@ -101,6 +101,35 @@ def test_saved_guest_is_restored(scene, state):
     assert scene.leftovers() == []
 
 
+@pytest.mark.parametrize("still_there", [True, False])
+def test_device_that_the_guest_was_only_asked_for(scene, still_there):
+    guest = scene.guest
+    expected = guest.devices.keys()
+    device = guest.describe().host_devices[0]
+    scene.left(asked=[(device.kind, device.address, device.xml)])
+    if not still_there:
+        del guest.devices[device.address]
+    guest.calls.clear()
+    scene.recovery.recover()
+    assert guest.devices.keys() == expected
+    assert guest.changes() == ([] if still_there else ["attach_device"])
+    assert scene.leftovers() == []
+
+
+def test_device_that_cannot_be_given_back_is_tried_again(scene):
+    guest = scene.guest
+    device = guest.describe().host_devices[0]
+    scene.left(detached=[(device.kind, device.address, device.xml)])
+    del guest.devices[device.address]
+    guest.errors["attach_device"] = [doubles.failed("attachDevice", "in use by another guest")]
+    scene.recovery.recover()
+    assert device.address not in guest.devices
+    assert len(scene.leftovers()) == 1
+    scene.recovery.recover()
+    assert device.address in guest.devices
+    assert scene.leftovers() == []
+
+
 def test_copy_of_somebody_else_is_left_alone(scene):
     scene.left()
     scene.guest.job = BlockJob("copy", 1, 1)

@@ -6,6 +6,7 @@ disk yet is not in the image: the image is what a power failure would leave.
 """
 
 import contextlib
+import dataclasses
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -62,7 +63,8 @@ class ManagedSave:
             LOG.info("Guest %s is saved while its disk is read", guest.name)
             yield
         finally:
-            put_back(guest, workdir, seconds)
+            for lost in put_back(guest, workdir, seconds):
+                request.warn(lost.for_user())
 
     def _detach_pci_devices(self, request: Request) -> None:
         self._detach(request, devices.pci_devices(request.domain))
@@ -71,29 +73,46 @@ class ManagedSave:
         self._detach(request, devices.sriov_ports(request.domain))
 
     def _detach(self, request: Request, wanted: Sequence[HostDevice]) -> None:
+        workdir = request.workdir
         for device in wanted:
-            noted = (device.kind, device.address, device.xml)
-            detached = (*request.workdir.journal.detached, noted)
-            request.workdir.note(detached=detached)
-            devices.detach(request.guest, device, self._conf.libvirt.operation_timeout)
+            noted = dataclasses.astuple(device)
+            workdir.note(detached=(*workdir.journal.detached, noted))
+            try:
+                devices.detach(request.guest, device, self._conf.libvirt.operation_timeout)
+            except exception.DeviceKept:
+                workdir.note(asked=(*workdir.journal.asked, noted))
+                raise
 
 
-def put_back(guest: Guest, workdir: WorkDir, seconds: float) -> None:
+def put_back(guest: Guest, workdir: WorkDir, seconds: float) -> Sequence[exception.DeviceLost]:
     """Make the guest what the journal says that it was: running or paused, with its devices.
 
     :param seconds: how long restoring the memory may take.
+    :returns: the devices that it has to do without; they stay in the journal, so that the next
+        start, or the next snapshot of the instance, tries again.
     :raises nova_snap.exception.NovaSnapError: if the guest could not be started.
     """
     journal = workdir.journal
     if journal.saving:
         _create_domain(guest, paused=journal.power_state == power_state.PAUSED, seconds=seconds)
         workdir.note(saving=False)
-    if journal.detached:
-        # A guest that does not run finds them in its own definition when it is started.
-        if guest.is_active():
-            _attach_pci_devices(guest, journal.detached)
-            _attach_sriov_ports(guest, journal.detached)
-        workdir.note(detached=())
+    if not journal.detached:
+        return []
+    lost: list[exception.DeviceLost] = []
+    # A guest that does not run finds them in its own definition when it is started.
+    if _is_active(guest):
+        lost += _attach_pci_devices(guest, journal.detached)
+        lost += _attach_sriov_ports(guest, journal.detached)
+    missing = {each.device for each in lost}
+    workdir.note(detached=[noted for noted in journal.detached if noted[1] in missing])
+    return lost
+
+
+def _is_active(guest: Guest) -> bool:
+    try:
+        return guest.is_active()
+    except exception.DomainNotFound:
+        return False
 
 
 def _create_domain(guest: Guest, paused: bool, seconds: float) -> None:
@@ -131,9 +150,13 @@ def _restore(guest: Guest, paused: bool, seconds: float) -> None:
         LOG.warning("Guest %s was shut off meanwhile, and stays so", guest.name)
 
 
-def _attach_pci_devices(guest: Guest, detached: Sequence[Sequence[str]]) -> None:
-    devices.attach(guest, [HostDevice(*noted) for noted in detached if noted[0] != "sriov"])
+def _attach_pci_devices(
+    guest: Guest, detached: Sequence[Sequence[str]]
+) -> Sequence[exception.DeviceLost]:
+    return devices.attach(guest, [HostDevice(*noted) for noted in detached if noted[0] != "sriov"])
 
 
-def _attach_sriov_ports(guest: Guest, detached: Sequence[Sequence[str]]) -> None:
-    devices.attach(guest, [HostDevice(*noted) for noted in detached if noted[0] == "sriov"])
+def _attach_sriov_ports(
+    guest: Guest, detached: Sequence[Sequence[str]]
+) -> Sequence[exception.DeviceLost]:
+    return devices.attach(guest, [HostDevice(*noted) for noted in detached if noted[0] == "sriov"])

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The devices in a domain's XML that have to leave the guest before its memory can be saved."""
+
+import dataclasses
+
+from lxml import etree
+
+# A network port that is the host's own hardware: a virtual function, or a vDPA device.
+_PORTS = ("hostdev", "vdpa")
+
+
+@dataclasses.dataclass(frozen=True)
+class HostDevice:
+    """A device of the host that a guest uses.
+
+    :ivar kind: ``pci``, ``mdev``, or ``sriov`` for a network port.
+    :ivar address: where it is on the host, or the port's MAC address: what identifies it.
+    :ivar xml: its element, to detach and to attach it with.
+    """
+
+    kind: str
+    address: str
+    xml: str
+
+
+def parse(root: etree._Element) -> list[HostDevice]:
+    """:param root: a ``<domain>``."""
+    found = []
+    for element in root.iterfind("devices/hostdev[@mode='subsystem']"):
+        kind = element.get("type", "")
+        if kind in ("pci", "mdev"):
+            found.append(HostDevice(kind, _address(element), plain(element)))
+    for element in root.iterfind("devices/interface"):
+        if element.get("type") in _PORTS:
+            found.append(HostDevice("sriov", _address(element), plain(element)))
+    return found
+
+
+def exists(root: etree._Element, device: HostDevice) -> bool:
+    """Whether a domain has a device; also one that :func:`parse` would not have found.
+
+    :param root: a ``<domain>``.
+    """
+    wanted = etree.fromstring(device.xml)
+    return any(
+        _address(element) == device.address
+        for element in root.iterfind(f"devices/{wanted.tag}")
+        # A USB device has a bus and a number too.
+        if wanted.tag != "hostdev" or element.get("type") == wanted.get("type")
+    )
+
+
+def plain(element: etree._Element) -> str:
+    """The element without what libvirt gives anew at each attach."""
+    copy = etree.fromstring(etree.tostring(element, with_tail=False))
+    for child in copy.findall("alias"):
+        copy.remove(child)
+    return str(etree.tostring(copy, encoding="unicode"))
+
+
+def _address(element: etree._Element) -> str:
+    """What tells a device from the others with the same tag."""
+    if element.tag == "disk":
+        target = element.find("target")
+        return "" if target is None else str(target.get("dev", ""))
+    mac = element.find("mac")
+    if mac is not None:
+        return str(mac.get("address", "")).lower()
+    address = element.find("source/address")
+    if address is None:
+        return ""
+    if address.get("uuid"):
+        return str(address.get("uuid"))
+    parts = (address.get(key, "0x0") for key in ("domain", "bus", "slot", "function"))
+    domain, bus, slot, function = (int(part, 0) for part in parts)
+    return f"{domain:04x}:{bus:02x}:{slot:02x}.{function:x}"
