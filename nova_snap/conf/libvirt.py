@@ -67,6 +67,11 @@ qcow2 where the disks are raw and the images should not have the disk's whole si
         choices=[
             ("auto", "The best one for the guest's state and the host's libvirt."),
             (
+                "direct",
+                "The storage cluster makes the image by itself: the disk is in Ceph RBD, and the "
+                "image service keeps its images in the same cluster.",
+            ),
+            (
                 "stream",
                 "The disk as of the moment of the request, read once and sent while the guest "
                 "goes on. Needs libvirt 7.2.",
@@ -110,6 +115,66 @@ drive, disks that are read-only, and disks that guests share. Set it where what 
 its ephemeral disks is worth keeping. Every snapshot is then as large as all of the disks, and
 counts as that many images against quotas. Where one disk cannot be taken, or not at the same
 instant as the others (snapshot_method = mirror), none is.
+""",
+    ),
+    cfg.StrOpt(
+        "snapshot_direct_flatten",
+        default="auto",
+        choices=[
+            ("auto", "By Ceph's manager; by this host where the manager refuses."),
+            ("manager", "By Ceph's manager, through which all of the data pass then."),
+            ("host", "By this host, through which all of the data pass then."),
+            ("never", "Not at all."),
+        ],
+        help="""
+By whom the image of a snapshot by method direct is made independent of the disk. Such an image is
+a clone of a snapshot of the disk at first, and there in no time. Until it is flattened the disk
+cannot be deleted, nor that snapshot of it. Set it to never where snapshots have to be done within a
+second whatever the disk's size, and images are deleted before their instances are: the disk's
+snapshot goes then with the image, or with the next snapshot of the disk.
+""",
+    ),
+    cfg.StrOpt(
+        "snapshot_direct_pool",
+        help="""
+The pool that the image service keeps its images in (its rbd_store_pool). Set it where that cannot be
+found out: from the image that the disk is a clone of, or from the location of the image that the
+instance was made from, which the image service shows with show_multiple_locations or
+show_image_direct_url.
+""",
+    ),
+    cfg.IntOpt(
+        "snapshot_direct_timeout",
+        default=7200,
+        min=1,
+        help="""
+Seconds that flattening the image of a snapshot by method direct may take. Raise it for large disks
+in slow clusters.
+""",
+    ),
+    cfg.StrOpt(
+        "rbd_user",
+        help="""
+Whom this service is to Ceph, without 'client.'; its key is read from a keyring, which Ceph looks
+for by this name. Unset, it is the user that the domain's XML names, or else Ceph's own default. It
+needs the profile rbd in the pools of the disks and of the images, on the OSDs and on the managers.
+""",
+    ),
+    cfg.StrOpt(
+        "images_rbd_ceph_conf",
+        default="",
+        help="""
+Ceph's configuration file. Unset, it is the file that the domain's XML names, or else Ceph's own
+default with the monitors of the domain's XML.
+""",
+    ),
+    cfg.IntOpt(
+        "rbd_connect_timeout",
+        default=5,
+        min=1,
+        help="""
+Seconds that connecting to Ceph's monitors may take. Everything but flattening has to be done within
+operation_timeout after that.
 """,
     ),
     cfg.StrOpt(

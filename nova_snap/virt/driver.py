@@ -57,6 +57,19 @@ class ImageUploader(Protocol):
         :raises nova_snap.exception.ImageServiceError: if it does not end well.
         """
 
+    def add_location(
+        self,
+        context: nova_context.RequestContext,
+        image_id: str,
+        url: str,
+        metadata: Mapping[str, Any],
+    ) -> Mapping[str, Any]:
+        """Set properties, and make data that are in a store of the image service the image's.
+
+        :raises nova_snap.exception.ImageLocationRefused: if the image service does not want it.
+        :raises nova_snap.exception.ImageNotFound: if the image was deleted meanwhile.
+        """
+
 
 class ImageService(ImageUploader, ImageDownloader, Protocol):
     """The image service, as a driver uses it for snapshots and for new instances."""
@@ -132,7 +145,6 @@ class SnapshotReport:
     :ivar uploaded_bytes: length of the image's data.
     :ivar quiesced: the guest's file systems were frozen at the point in time.
     :ivar temp_bytes: of temporary files on the host.
-    :ivar warnings: what is not as it was before the snapshot, in words for the user.
     :ivar images: by disk, where there is more than one. The other figures are of all of them.
     :ivar left_out: why other disks are in no image, by disk.
     """
@@ -143,7 +155,6 @@ class SnapshotReport:
     uploaded_bytes: int
     quiesced: bool
     temp_bytes: int = 0
-    warnings: Sequence[str] = ()
     images: Mapping[str, str] = dataclasses.field(default_factory=dict)
     left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
 

@@ -36,7 +36,7 @@ class LibvirtDriver(lifecycle.LibvirtLifecycle):
         self, conf: cfg.ConfigOpts, image_api: driver.ImageService, host: Host | None = None
     ) -> None:
         super().__init__(conf, image_api, host)
-        self._recovery = Recovery(conf, self._host)
+        self._recovery = Recovery(conf, self._host, image_api)
         self._held = HeldGuests(conf, self._host)
         self._taking = Taking(conf, self._host, self._tool, image_api)
 
@@ -117,5 +117,4 @@ class LibvirtDriver(lifecycle.LibvirtLifecycle):
                 method=progress.method,
                 phase=progress.phase,
                 reason=progress.where + (str(exc) or type(exc).__name__),
-                warnings=progress.warnings,
             ) from exc

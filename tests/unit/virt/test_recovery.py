@@ -13,12 +13,25 @@ from nova_snap.virt.libvirt.snapshot.recovery import Recovery
 from tests.unit.virt import doubles
 
 
+class Images:
+    """The image service. :ivar status: of every image; ``None``: there is none."""
+
+    def __init__(self):
+        self.status = "queued"
+
+    def get(self, _context, image_id):
+        if self.status is None:
+            raise exception.ImageNotFound(image_id=image_id)
+        return {"id": image_id, "status": self.status}
+
+
 class Scene:
     def __init__(self, conf):
         self.parent = conf.libvirt.snapshots_directory
         self.guest = doubles.FakeGuest()
         self.host = doubles.FakeHost(self.guest)
-        self.recovery = Recovery(conf, self.host)
+        self.images = Images()
+        self.recovery = Recovery(conf, self.host, self.images)
 
     def left(self, **facts) -> str:
         """A process dies with these facts in its journal."""

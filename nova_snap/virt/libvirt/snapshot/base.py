@@ -43,7 +43,6 @@ class Request:
     :ivar begin: to be called once, when the method begins to take the disks' content. It raises
         if the snapshot is not wanted any more.
     :ivar monitor: stops the snapshot; the progress is for the monitors of the images.
-    :ivar warn: is told, in words for the user, what is not as it was although the snapshot goes on.
     """
 
     guest: Guest
@@ -55,7 +54,6 @@ class Request:
     quiesce: bool = False
     quiesce_required: bool = False
     monitor: SnapshotMonitor = dataclasses.field(default_factory=NoMonitor)
-    warn: Callable[[str], None] = lambda _: None
 
     @property
     def root(self) -> ImageRequest:
@@ -77,6 +75,18 @@ class Content:
 
 
 @dataclasses.dataclass(frozen=True)
+class Location:
+    """An image whose bytes are in a store of the image service already.
+
+    :ivar url: as the image service writes it.
+    :ivar disk_size: bytes that the guest sees of the disk.
+    """
+
+    url: str
+    disk_size: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Point:
     """The disks as of one instant, to be read as long as it is kept.
 
@@ -85,7 +95,7 @@ class Point:
     :ivar temp_bytes: tells how many bytes of temporary files there are, or were, on the host.
     """
 
-    contents: Sequence[Content]
+    contents: Sequence[Content | Location]
     quiesced: bool = False
     temp_bytes: Callable[[], int] = lambda: 0
 

@@ -12,7 +12,6 @@ class Progress:
 
     :ivar phase: the task_state that it is in.
     :ivar method: how it is taken; ``none`` until that is decided.
-    :ivar warnings: what is not as it was, in words for the user.
     :ivar where: which of several disks is being sent, for the beginning of an error's message.
     """
 
@@ -21,18 +20,24 @@ class Progress:
         self.monitor = monitor
         self.phase: str = task_states.IMAGE_SNAPSHOT
         self.method = "none"
-        self.warnings: list[str] = []
         self.where = ""
 
     def begin(self) -> None:
-        """The disks' content is taken from here on."""
+        """The disks' content is taken from here on.
+
+        A method that takes over from another finds the phase reached already.
+        """
         self.monitor.check()
+        if self.phase != task_states.IMAGE_SNAPSHOT:
+            return
         self._update_task_state(task_states.IMAGE_PENDING_UPLOAD)
         self.phase = task_states.IMAGE_PENDING_UPLOAD
 
     def upload(self) -> None:
-        """The content is sent from here on."""
+        """The content is sent from here on. See :meth:`begin`."""
         self.monitor.check()
+        if self.phase == task_states.IMAGE_UPLOADING:
+            return
         self._update_task_state(
             task_states.IMAGE_UPLOADING, expected_state=task_states.IMAGE_PENDING_UPLOAD
         )

@@ -3,17 +3,27 @@
 
 import os
 import shutil
+import threading
+import time
 from collections.abc import Callable
+from typing import Final
 
 from oslo_config import cfg
 from oslo_log import log as logging
 
+from nova_snap import context as nova_context
 from nova_snap import exception
-from nova_snap.virt.libvirt import backup_job, qemu_nbd, quiesce
+from nova_snap.virt import driver
+from nova_snap.virt.libvirt import backup_job, qemu_nbd, quiesce, rbd
 from nova_snap.virt.libvirt.guest import Guest
 from nova_snap.virt.libvirt.host import Host
-from nova_snap.virt.libvirt.snapshot import copy_job, managed_save, workdir
+from nova_snap.virt.libvirt.snapshot import ceph_made, copy_job, managed_save, workdir
+from nova_snap.virt.libvirt.snapshot.ceph_made import Made
 from nova_snap.virt.libvirt.snapshot.workdir import WorkDir
+
+# What Glance's record has while it takes a location, after it has answered.
+_IMPORT_LOCK: Final = "os_glance_import_task"
+_PAUSE: Final = 0.5
 
 LOG = logging.getLogger(__name__)
 
@@ -22,9 +32,10 @@ class Recovery:
     """Puts guests right and removes leftovers. A step that fails does not keep the others from
     being tried, and the directory stays for the next start."""
 
-    def __init__(self, conf: cfg.ConfigOpts, host: Host) -> None:
+    def __init__(self, conf: cfg.ConfigOpts, host: Host, image_api: driver.ImageUploader) -> None:
         self._conf = conf
         self._host = host
+        self._image_api = image_api
 
     def recover(self, instance_uuid: str | None = None) -> None:
         """Recover every snapshot that was cut off.
@@ -58,6 +69,7 @@ class Recovery:
             qemu_nbd.end_orphan(pid, found.path)
         if journal.socket_directory:
             shutil.rmtree(journal.socket_directory, ignore_errors=True)
+        self._try(found, self._end_direct)
         if not journal.domain_uuid:
             return
         # First of all: everything else needs the domain, and libvirt forgets it when it stops.
@@ -65,16 +77,17 @@ class Recovery:
         try:
             guest = self._host.get_guest_by_uuid(journal.domain_uuid)
         except exception.DomainNotFound:
-            found.note(saving=False, frozen=False, detached=(), asked=(), backup_socket="")
+            found.note(saving=False, frozen=False, detached=(), backup_socket="")
             return
         except exception.NovaSnapError as exc:
             LOG.error("Domain %s cannot be put right now: %s", journal.domain, exc)
             return
+        seconds: int = self._conf.libvirt.managed_save_timeout
         steps: tuple[Callable[[WorkDir], None], ...] = (
             lambda found: self._thaw(guest, found),
             lambda found: self._end_backup(guest, found),
             lambda found: self._end_copy(guest, found),
-            lambda found: self._put_back(guest, found),
+            lambda found: managed_save.put_back(guest, found, seconds),
         )
         for step in steps:
             self._try(found, step)
@@ -84,6 +97,30 @@ class Recovery:
             step(found)
         except (exception.NovaSnapError, OSError):
             LOG.exception("Domain %s is not put right yet", found.journal.domain)
+
+    def _end_direct(self, found: WorkDir) -> None:
+        if found.journal.ceph:
+            made = Made(**found.journal.ceph)
+            # Its clone may be the image service's by now, and the image's only content.
+            keep = self._became_image(made.image_id)
+            ceph_made.remove(rbd.Cluster(self._conf, made.access), made, keep_clone=keep)
+        found.note(ceph={})
+
+    def _became_image(self, image_id: str) -> bool:
+        """:raises nova_snap.exception.NovaSnapError: if that cannot be told yet."""
+        context = nova_context.get_admin_context()
+        deadline = time.monotonic() + self._conf.glance.timeout
+        while True:
+            try:
+                record = self._image_api.get(context, image_id)
+            except exception.ImageNotFound:
+                return False
+            if record["status"] == "active" or not record.get(_IMPORT_LOCK):
+                return bool(record["status"] == "active")
+            if time.monotonic() >= deadline:
+                what = f"the image service to decide on image {image_id}"
+                raise exception.WaitTimeout(what=what, seconds=self._conf.glance.timeout)
+            threading.Event().wait(_PAUSE)
 
     def _define(self, found: WorkDir) -> None:
         journal = found.journal
@@ -102,13 +139,6 @@ class Recovery:
         if found.journal.backup_socket:
             backup_job.end(guest, found.journal.backup_socket)
         found.note(backup_socket="")
-
-    def _put_back(self, guest: Guest, found: WorkDir) -> None:
-        journal = found.journal
-        # What a guest was only asked for may have gone since then.
-        late = [noted for noted in journal.asked if noted not in journal.detached]
-        found.note(detached=[*journal.detached, *late], asked=())
-        managed_save.put_back(guest, found, self._conf.libvirt.managed_save_timeout)
 
     def _end_copy(self, guest: Guest, found: WorkDir) -> None:
         journal = found.journal

@@ -3,6 +3,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from nova_snap import context as nova_context
 from nova_snap import exception
 from nova_snap.virt import driver
 from nova_snap.virt.libvirt import (
+    domain_xml,
     imagebackend,
     qemu_img,
     quiesce,
@@ -21,15 +23,17 @@ from nova_snap.virt.libvirt import (
 )
 from nova_snap.virt.libvirt.guest import Guest
 from nova_snap.virt.libvirt.host import Host
+from nova_snap.virt.libvirt.snapshot import direct_target, workdir
 from nova_snap.virt.libvirt.snapshot import plan as plans
-from nova_snap.virt.libvirt.snapshot import workdir
 from nova_snap.virt.libvirt.snapshot.base import (
     Content,
     ImageRequest,
+    Location,
     Point,
     Request,
     SnapshotMethod,
 )
+from nova_snap.virt.libvirt.snapshot.direct import Direct
 from nova_snap.virt.libvirt.snapshot.managed_save import ManagedSave
 from nova_snap.virt.libvirt.snapshot.methods import Method
 from nova_snap.virt.libvirt.snapshot.mirror import Mirror
@@ -78,8 +82,26 @@ class Taking:
         base = self._base_image(order.context, instance)
         name = self._image_api.get(order.context, order.image_id)["name"]
         policy = quiesce.Policy.from_properties(instance.image_properties)
-        plan = self._plan(order, guest, policy)
-        choice, root = plan.choice, plan.disks[0]
+        plan = self._plan(order, guest, policy, functools.partial(self._target, order, base))
+        try:
+            return self._carry_out(order, guest, plan, base, name)
+        except (exception.DirectUnavailable, exception.ImageLocationRefused) as exc:
+            if self._conf.libvirt.snapshot_method == Method.DIRECT:
+                raise
+            order.progress.monitor.check()
+            LOG.warning("Snapshot %s is taken in another way: %s", order.image_id, exc)
+            find_target = _nowhere(str(exc))
+        plan = self._plan(order, guest, policy, find_target)
+        return self._carry_out(order, guest, plan, base, name)
+
+    def _carry_out(
+        self, order: Order, guest: Guest, plan: Plan, base: Mapping[str, Any], name: str
+    ) -> driver.SnapshotReport:
+        """:param base: the record of the image that the instance was made from.
+
+        :param name: of the new image.
+        """
+        instance, choice, root = order.instance, plan.choice, plan.disks[0]
         order.progress.method = choice.method.value
         LOG.info(
             "Snapshot %s of instance %s by method %s: %s",
@@ -102,14 +124,17 @@ class Taking:
             uploaded_bytes=sent,
             quiesced=point.quiesced,
             temp_bytes=temp_bytes,
-            warnings=order.progress.warnings,
             images={root.disk.target: order.image_id, **further} if further else {},
             left_out=plan.left_out,
         )
 
-    def _plan(self, order: Order, guest: Guest, policy: quiesce.Policy) -> Plan:
+    def _plan(
+        self, order: Order, guest: Guest, policy: quiesce.Policy, find_target: plans.FindTarget
+    ) -> Plan:
         all_disks = self._conf.libvirt.snapshot_all_disks and order.further_images is not None
-        return plans.make(self._conf, self._host.capabilities(), guest, policy, all_disks=all_disks)
+        return plans.make(
+            self._conf, self._host.capabilities(), guest, policy, find_target, all_disks=all_disks
+        )
 
     def _further_images(self, order: Order, plan: Plan) -> Mapping[str, str]:
         """A record for each disk besides the root disk, by its target."""
@@ -131,6 +156,11 @@ class Taking:
             LOG.info("The base image of instance %s is not used: %s", instance.uuid, exc)
             return {}
 
+    def _target(
+        self, order: Order, base: Mapping[str, Any], disk: domain_xml.Disk, image_format: str
+    ) -> direct_target.Target:
+        return direct_target.find(self._conf, disk, order.image_id, image_format, base)
+
     # -- the point in time -----------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -138,7 +168,7 @@ class Taking:
         """The disks as of one instant, by the method of the plan."""
         with self._temporary(order.instance, guest, plan) as directory:
             request = self._request(order.progress, guest, plan, directory)
-            with self._method(plan.choice.method).open(request) as point:
+            with self._method(plan).open(request) as point:
                 yield point
 
     def _request(
@@ -166,7 +196,6 @@ class Taking:
             quiesce=plan.quiesce,
             quiesce_required=plan.quiesce_required,
             monitor=progress.monitor,
-            warn=progress.warnings.append,
         )
 
     @contextlib.contextmanager
@@ -187,7 +216,10 @@ class Taking:
         finally:
             directory.close()
 
-    def _method(self, method: Method) -> SnapshotMethod:
+    def _method(self, plan: Plan) -> SnapshotMethod:
+        if plan.choice.method is Method.DIRECT:
+            assert plan.direct is not None  # noqa: S101 - for the type checker
+            return Direct(self._conf, self._host.capabilities(), plan.direct)
         capabilities = self._host.capabilities()
         made: Mapping[Method, Callable[[], SnapshotMethod]] = {
             Method.STREAM: lambda: Stream(self._conf, self._tool, capabilities),
@@ -195,7 +227,7 @@ class Taking:
             Method.MANAGED_SAVE: lambda: ManagedSave(self._conf),
             Method.MIRROR: lambda: Mirror(self._conf, self._host, self._tool, capabilities),
         }
-        return made[method]()
+        return made[plan.choice.method]()
 
     # -- the images ------------------------------------------------------------------------
 
@@ -204,7 +236,7 @@ class Taking:
         order: Order,
         plan: Plan,
         image_ids: Mapping[str, str],
-        contents: Sequence[Content],
+        contents: Sequence[Content | Location],
     ) -> int:
         """Send the images of all disks but the root disk, one after the other.
 
@@ -222,12 +254,24 @@ class Taking:
         return sent
 
     def _send(
-        self, order: Order, image_id: str, metadata: Mapping[str, Any], content: Content
+        self, order: Order, image_id: str, metadata: Mapping[str, Any], content: Content | Location
     ) -> int:
-        """:returns: how many bytes the image has."""
+        """:returns: how many bytes were sent."""
         order.progress.monitor.check()
+        if isinstance(content, Location):
+            self._image_api.add_location(order.context, image_id, content.url, metadata)
+            return 0
         self._image_api.update(
             order.context, image_id, metadata, content.data, content.size,
             on_cancel=order.progress.monitor.on_cancel,
         )  # fmt: skip
         return content.data.tell()
+
+
+def _nowhere(reason: str) -> plans.FindTarget:
+    """For a plan that is made after it has turned out to be impossible."""
+
+    def find_target(_disk: domain_xml.Disk, _image_format: str) -> direct_target.Target:
+        raise exception.DirectUnavailable(reason=reason)
+
+    return find_target

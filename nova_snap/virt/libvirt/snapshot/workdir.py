@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from oslo_log import log as logging
@@ -43,10 +43,11 @@ class Journal:
     :ivar undefined_xml: the domain is transient and has to be defined again from this.
     :ivar autostart: of the domain, which is lost with its definition.
     :ivar detached: devices taken from the guest: kind, address and XML of each.
-    :ivar asked: devices that the guest was asked to let go of, and has not yet: as above.
     :ivar backup_socket: where a backup job of the guest is exported.
     :ivar reader_pids: of the qemu-nbd that read the disks.
     :ivar socket_directory: of the sockets, which may lie elsewhere.
+    :ivar ceph: what was made in a Ceph cluster, see
+        :class:`nova_snap.virt.libvirt.snapshot.ceph_made.Made`.
     """
 
     instance_uuid: str
@@ -60,18 +61,18 @@ class Journal:
     undefined_xml: str | None = None
     autostart: bool = False
     detached: Sequence[Sequence[str]] = ()
-    asked: Sequence[Sequence[str]] = ()
     backup_socket: str = ""
     reader_pids: Sequence[int] = ()
     socket_directory: str = ""
+    ceph: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def is_settled(self) -> bool:
-        """Nothing of the guest is to be put right any more."""
+        """Nothing of the guest, or in a storage cluster, is to be put right any more."""
         return not any(
             (
-                self.saving, self.frozen, self.undefined_xml, self.detached, self.asked,
-                self.backup_socket,
+                self.saving, self.frozen, self.undefined_xml, self.detached,
+                self.backup_socket, self.ceph,
             )
         )  # fmt: skip
 
