@@ -145,6 +145,7 @@ class SnapshotReport:
     :ivar uploaded_bytes: length of the image's data.
     :ivar quiesced: the guest's file systems were frozen at the point in time.
     :ivar temp_bytes: of temporary files on the host.
+    :ivar warnings: what is not as it was before the snapshot, in words for the user.
     :ivar images: by disk, where there is more than one. The other figures are of all of them.
     :ivar left_out: why other disks are in no image, by disk.
     """
@@ -155,6 +156,7 @@ class SnapshotReport:
     uploaded_bytes: int
     quiesced: bool
     temp_bytes: int = 0
+    warnings: Sequence[str] = ()
     images: Mapping[str, str] = dataclasses.field(default_factory=dict)
     left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
 

@@ -117,4 +117,5 @@ class LibvirtDriver(lifecycle.LibvirtLifecycle):
                 method=progress.method,
                 phase=progress.phase,
                 reason=progress.where + (str(exc) or type(exc).__name__),
+                warnings=progress.warnings,
             ) from exc

@@ -43,6 +43,7 @@ class Request:
     :ivar begin: to be called once, when the method begins to take the disks' content. It raises
         if the snapshot is not wanted any more.
     :ivar monitor: stops the snapshot; the progress is for the monitors of the images.
+    :ivar warn: is told, in words for the user, what is not as it was although the snapshot goes on.
     """
 
     guest: Guest
@@ -54,6 +55,7 @@ class Request:
     quiesce: bool = False
     quiesce_required: bool = False
     monitor: SnapshotMonitor = dataclasses.field(default_factory=NoMonitor)
+    warn: Callable[[str], None] = lambda _: None
 
     @property
     def root(self) -> ImageRequest:

@@ -68,6 +68,7 @@ def make(
         has_managed_save=guest.has_managed_save(),
         quiesce_required=policy.required,
         may_decrypt=conf.libvirt.snapshot_encrypted_disks == "decrypt",
+        host_devices=bool(domain.host_devices),
     )
     method: str = conf.libvirt.snapshot_method
     target = None

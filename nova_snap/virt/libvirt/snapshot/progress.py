@@ -12,6 +12,7 @@ class Progress:
 
     :ivar phase: the task_state that it is in.
     :ivar method: how it is taken; ``none`` until that is decided.
+    :ivar warnings: what is not as it was, in words for the user.
     :ivar where: which of several disks is being sent, for the beginning of an error's message.
     """
 
@@ -20,6 +21,7 @@ class Progress:
         self.monitor = monitor
         self.phase: str = task_states.IMAGE_SNAPSHOT
         self.method = "none"
+        self.warnings: list[str] = []
         self.where = ""
 
     def begin(self) -> None:

@@ -77,17 +77,16 @@ class Recovery:
         try:
             guest = self._host.get_guest_by_uuid(journal.domain_uuid)
         except exception.DomainNotFound:
-            found.note(saving=False, frozen=False, detached=(), backup_socket="")
+            found.note(saving=False, frozen=False, detached=(), asked=(), backup_socket="")
             return
         except exception.NovaSnapError as exc:
             LOG.error("Domain %s cannot be put right now: %s", journal.domain, exc)
             return
-        seconds: int = self._conf.libvirt.managed_save_timeout
         steps: tuple[Callable[[WorkDir], None], ...] = (
             lambda found: self._thaw(guest, found),
             lambda found: self._end_backup(guest, found),
             lambda found: self._end_copy(guest, found),
-            lambda found: managed_save.put_back(guest, found, seconds),
+            lambda found: self._put_back(guest, found),
         )
         for step in steps:
             self._try(found, step)
@@ -139,6 +138,13 @@ class Recovery:
         if found.journal.backup_socket:
             backup_job.end(guest, found.journal.backup_socket)
         found.note(backup_socket="")
+
+    def _put_back(self, guest: Guest, found: WorkDir) -> None:
+        journal = found.journal
+        # What a guest was only asked for may have gone since then.
+        late = [noted for noted in journal.asked if noted not in journal.detached]
+        found.note(detached=[*journal.detached, *late], asked=())
+        managed_save.put_back(guest, found, self._conf.libvirt.managed_save_timeout)
 
     def _end_copy(self, guest: Guest, found: WorkDir) -> None:
         journal = found.journal

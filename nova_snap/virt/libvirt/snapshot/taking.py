@@ -124,6 +124,7 @@ class Taking:
             uploaded_bytes=sent,
             quiesced=point.quiesced,
             temp_bytes=temp_bytes,
+            warnings=order.progress.warnings,
             images={root.disk.target: order.image_id, **further} if further else {},
             left_out=plan.left_out,
         )
@@ -196,6 +197,7 @@ class Taking:
             quiesce=plan.quiesce,
             quiesce_required=plan.quiesce_required,
             monitor=progress.monitor,
+            warn=progress.warnings.append,
         )
 
     @contextlib.contextmanager

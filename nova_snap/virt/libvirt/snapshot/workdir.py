@@ -43,6 +43,7 @@ class Journal:
     :ivar undefined_xml: the domain is transient and has to be defined again from this.
     :ivar autostart: of the domain, which is lost with its definition.
     :ivar detached: devices taken from the guest: kind, address and XML of each.
+    :ivar asked: devices that the guest was asked to let go of, and has not yet: as above.
     :ivar backup_socket: where a backup job of the guest is exported.
     :ivar reader_pids: of the qemu-nbd that read the disks.
     :ivar socket_directory: of the sockets, which may lie elsewhere.
@@ -61,6 +62,7 @@ class Journal:
     undefined_xml: str | None = None
     autostart: bool = False
     detached: Sequence[Sequence[str]] = ()
+    asked: Sequence[Sequence[str]] = ()
     backup_socket: str = ""
     reader_pids: Sequence[int] = ()
     socket_directory: str = ""
@@ -71,7 +73,7 @@ class Journal:
         """Nothing of the guest, or in a storage cluster, is to be put right any more."""
         return not any(
             (
-                self.saving, self.frozen, self.undefined_xml, self.detached,
+                self.saving, self.frozen, self.undefined_xml, self.detached, self.asked,
                 self.backup_socket, self.ceph,
             )
         )  # fmt: skip
