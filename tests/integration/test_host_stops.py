@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A compute host that is stopped, or is down when it is asked: processes as they are deployed."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from oslo_config import cfg
+
+from nova_snap.compute import task_states
+from nova_snap.context import RequestContext
+from nova_snap.db.session import Database
+from nova_snap.objects.instance import Instance
+from nova_snap.objects.instance_action import InstanceAction
+from nova_snap.objects.service import Service
+from nova_snap.objects.snapshot_request import SnapshotRequest
+from nova_snap.virt.fake import snapshot_data
+from tests.fixtures.deployment import Deployment
+from tests.fixtures.glance import Glance
+from tests.fixtures.rabbitmq import RabbitMQ
+from tests.fixtures.service import make_context, make_instance
+
+COMPUTE = "nova-snap-compute"
+SIZE = 100_000
+SOON = 60
+# graceful_shutdown_timeout, what cancelling takes, and a machine that is busy.
+STOP_SECONDS = 40
+
+
+@pytest.fixture
+def options(rabbitmq: RabbitMQ, trusted_glance: Glance) -> dict[str, dict[str, Any]]:
+    return {
+        "DEFAULT": {
+            "compute_driver": "fake.FakeDriver",
+            "transport_url": rabbitmq.url,
+            # Queues outlive a test, and so do the messages in them.
+            "host": f"compute-{uuid.uuid4().hex[:8]}",
+            "graceful_shutdown_timeout": 1,
+            "max_concurrent_snapshots": 1,
+        },
+        "fake": {"snapshot_size": SIZE},
+        "glance": {"api_servers": trusted_glance.url},
+    }
+
+
+@pytest.fixture
+def deploy(
+    tmp_path: Path, options: dict[str, dict[str, Any]]
+) -> Iterator[Callable[..., Deployment]]:
+    made: list[Deployment] = []
+
+    def deployed(*commands: str, **changed: Any) -> Deployment:
+        """:param changed: options of [DEFAULT]; ``snapshot_delay`` is one of [fake]."""
+        given = {group: dict(values) for group, values in options.items()}
+        given["fake"]["snapshot_delay"] = changed.pop("snapshot_delay", 0)
+        given["DEFAULT"].update(changed)
+        made.append(Deployment(tmp_path, given, commands or (COMPUTE, "nova-snap-api")))
+        if len(made) == 1:
+            made[0].manage("db", "sync")
+        return made[-1]
+
+    yield deployed
+    for each in made:
+        each.stop()
+
+
+@pytest.fixture
+def database(conf: cfg.ConfigOpts) -> Iterator[Database]:
+    """That of the deployment, which is in the same directory."""
+    made = Database(conf)
+    yield made
+    made.close()
+
+
+def wait_until(condition: Callable[[], Any], what: str) -> None:
+    until = time.monotonic() + SOON
+    while not condition():
+        assert time.monotonic() < until, f"{what} never came true"
+        time.sleep(0.05)
+
+
+def state(context: RequestContext, instance: Instance) -> str | None:
+    return Instance.get_by_uuid(context, instance.uuid).task_state
+
+
+def said(context: RequestContext, instance: Instance) -> str | None:
+    (action,) = InstanceAction.get_by_instance_uuid(context, instance.uuid)
+    assert action.finish_time is not None
+    return action.message
+
+
+class TestStop:
+    def test_what_runs_is_cancelled_and_what_waits_runs_after_the_next_start(
+        self,
+        deploy: Callable[..., Deployment],
+        options: dict[str, dict[str, Any]],
+        database: Database,
+        trusted_glance: Glance,
+    ) -> None:
+        first = deploy(snapshot_delay=600)
+        context = make_context(database, user_id="kim", project_id="shop")
+        host = options["DEFAULT"]["host"]
+        running, waiting, third = (
+            make_instance(context, host=host, project_id="shop", user_id="kim") for _ in range(3)
+        )
+        first.start()
+        client = first.client()
+        images = [client.create_image(running.uuid, "snap")]
+        wait_until(lambda: "begins" in first.log(), "the first snapshot")
+        images += [client.create_image(each.uuid, "snap") for each in (waiting, third)]
+        wait_until(lambda: state(context, third) == task_states.IMAGE_SNAPSHOT, "the queue")
+        # The only place is taken: the API answers all the same, and says who waits.
+        wait_until(lambda: self.position(context, third) == 2, "the position")
+        server = client.server(third.uuid)
+        assert server["OS-EXT-STS:task_state"] == task_states.IMAGE_SNAPSHOT
+
+        began = time.monotonic()
+        first.services[COMPUTE].stop(timeout=3 * STOP_SECONDS)
+        assert time.monotonic() - began < STOP_SECONDS
+        glance = trusted_glance.client(user_id="kim", project_id="shop")
+        assert state(context, running) is None
+        assert said(context, running) == (
+            "The compute service was stopped before the snapshot was done; try again."
+        )
+        assert images[0] not in [image["id"] for image in glance.images.list()]
+        for instance, image_id in zip((waiting, third), images[1:], strict=True):
+            assert state(context, instance) == task_states.IMAGE_SNAPSHOT_PENDING
+            assert glance.images.get(image_id)["status"] == "queued"
+
+        second = deploy(COMPUTE)
+        second.start()
+        for instance, image_id in zip((waiting, third), images[1:], strict=True):
+            wait_until(lambda each=instance: state(context, each) is None, "the end")
+            data = b"".join(glance.images.data(image_id))
+            assert data == snapshot_data(instance.uuid, SIZE)
+        wait_until(lambda: SnapshotRequest.count_by_phase(context) == [], "an empty journal")
+
+    @staticmethod
+    def position(context: RequestContext, instance: Instance) -> int | None:
+        (action,) = InstanceAction.get_by_instance_uuid(context, instance.uuid)
+        for event in action.events(context):
+            if event.event == "compute_queue_snapshot" and event.details:
+                return int(event.details.split("position ")[1].split()[0])
+        return None
+
+
+class TestDown:
+    def test_a_request_for_a_host_that_does_not_return_is_ended_by_the_api(
+        self,
+        deploy: Callable[..., Deployment],
+        options: dict[str, dict[str, Any]],
+        database: Database,
+        trusted_glance: Glance,
+    ) -> None:
+        made = deploy(snapshot_pending_timeout=2)
+        context = make_context(database, user_id="kim", project_id="shop")
+        host = options["DEFAULT"]["host"]
+        instance = make_instance(context, host=host, project_id="shop", user_id="kim")
+        made.start()
+        made.services[COMPUTE].kill()
+        image_id = made.client().create_image(instance.uuid, "snap")
+        wait_until(lambda: state(context, instance) is None, "the end of the request")
+        assert said(context, instance) == (
+            "The request did not reach the compute host within 2 s; try again."
+        )
+        glance = trusted_glance.client(user_id="kim", project_id="shop")
+        assert image_id not in [image["id"] for image in glance.images.list()]
+        # It is back: the message came too late, and leaves nothing.
+        deploy(COMPUTE).start()
+        wait_until(lambda: f"to image {image_id} is refused" in made.log(), "the late message")
+        assert state(context, instance) is None
+
+    def test_a_host_that_is_known_to_be_down_is_not_asked_where_the_operator_says_so(
+        self,
+        deploy: Callable[..., Deployment],
+        options: dict[str, dict[str, Any]],
+        database: Database,
+    ) -> None:
+        down = {"report_interval": 1, "service_down_time": 3}
+        made = deploy(snapshot_on_down_host="refuse", **down)
+        context = make_context(database, user_id="kim", project_id="shop")
+        host = options["DEFAULT"]["host"]
+        instance = make_instance(context, host=host, project_id="shop", user_id="kim")
+        made.start()
+        client = made.client()
+        client.create_image(instance.uuid, "snap")
+        wait_until(lambda: state(context, instance) is None, "the snapshot")
+        made.services[COMPUTE].kill()
+        service = Service.get_by_host(context, host)
+        wait_until(lambda: not Service.get_by_id(context, service.id).is_up(3), "the silence")
+        answer = client.post(f"/servers/{instance.uuid}/action", {"createImage": {"name": "late"}})
+        assert (answer.status_code, answer.json()) == (
+            409,
+            {
+                "conflictingRequest": {
+                    "code": 409,
+                    "message": f"Cannot 'createImage' instance {instance.uuid} while its compute "
+                    "host is down; try again later.",
+                }
+            },
+        )
+        assert state(context, instance) is None
