@@ -69,7 +69,12 @@ def _zstd() -> Compress:
     return zstandard.ZstdCompressor(level=1).compress
 
 
+def _as_it_is() -> Compress:
+    return bytes
+
+
 CODECS: Final = {
+    "none": Codec("none", ZLIB, _as_it_is),
     "zlib": Codec("zlib", ZLIB, _zlib),
     "zstd": Codec("zstd", ZSTD, _zstd),
 }
@@ -90,14 +95,20 @@ def pays(ratio: float, workers: int, limit: float = 0) -> bool:
     return max(send / compress, ratio) <= 1 - _GAIN
 
 
-def sample_ratio(source: Source, runs: Runs, cluster_size: int, control: Control) -> float:
-    """What zstd would make of the disk, from a few clusters spread over its data.
+def sample_ratio(
+    source: Source,
+    runs: Runs,
+    cluster_size: int,
+    control: Control,
+    codec: Codec = CODECS["zstd"],
+) -> float:
+    """What a codec would make of the disk, from a few clusters spread over its data.
 
     :returns: 1 for a disk without data: there is nothing to gain.
     :raises StreamCancelled: if nobody wants the image any more.
     """
     numbers = list(runs.sample(max(min(SAMPLE, runs.total // _SAMPLED), _FEWEST)))
-    compress = _zstd()
+    compress = codec.make()
     zeroes = bytearray(cluster_size)
     stored = 0
     pieces = content(

@@ -48,6 +48,9 @@ class Options:
     :ivar workers: threads that compress.
     :ivar spool_memory: bytes of compressed data kept in memory; see
         :mod:`nova_snap.stream.growing`.
+    :ivar find_zeroes: the source does not know where it has no data, as a block device does not:
+        a qcow2 image leaves the zeroes out, compressed or not. Its length is then known only at
+        its end.
     """
 
     image_format: str = "qcow2"
@@ -55,6 +58,7 @@ class Options:
     cluster_size: int = CLUSTER_SIZE
     workers: int = field(default_factory=_default_workers)
     spool_memory: int = 64 << 20
+    find_zeroes: bool = False
 
     def __post_init__(self) -> None:
         for what, value, allowed in (
@@ -87,18 +91,21 @@ def open_image(source: Source, options: Options, control: Control | None = None)
             lambda: content(counted, lambda: whole_disk(extents)), control, size=source.size
         )
     builder = _Qcow2(counted, extents, runs, options, control)
-    if options.compression == "none":
+    compression = options.compression
+    if compression != "none":
+        ratio = sample_ratio(counted, runs, options.cluster_size, control)
+        if compression != "auto":
+            return builder.compressed(compression, ratio)
+        if pays(ratio, options.workers, control.limit):
+            return builder.compressed("zstd", ratio)
+    if not options.find_zeroes:
         return builder.plain()
-    ratio = sample_ratio(counted, runs, options.cluster_size, control)
-    if options.compression != "auto":
-        return builder.compressed(options.compression, ratio)
-    if pays(ratio, options.workers, control.limit):
-        return builder.compressed("zstd", ratio)
-    return builder.plain()
+    ratio = sample_ratio(counted, runs, options.cluster_size, control, CODECS["none"])
+    return builder.compressed("none", ratio)
 
 
 class _Qcow2:
-    """The two ways to a qcow2 image of one disk."""
+    """The ways to a qcow2 image of one disk."""
 
     def __init__(
         self,
@@ -122,7 +129,7 @@ class _Qcow2:
         )
 
     def compressed(self, compression: str, ratio: float) -> Image:
-        """Everything that has anything but zeroes, compressed while it is sent.
+        """Everything that has anything but zeroes, compressed while it is sent, or as it is.
 
         :param ratio: what is to be expected of the compression.
         """

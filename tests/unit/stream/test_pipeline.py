@@ -103,11 +103,42 @@ def test_compressed_ones_leave_out_zeroes_and_keep_noise(
     assert counts.sent == len(found.image)
 
 
-@pytest.mark.parametrize("kind", ["qcow2-none", "qcow2-zlib", "qcow2-zstd", "raw-none"])
+@pytest.mark.parametrize("spool_memory", [1, 64 * MIB])
+@settings(max_examples=50, deadline=None)
+@given(source=disks())
+def test_zeroes_that_are_looked_for(spool_memory: int, source: MemorySource) -> None:
+    options = Options(compression="none", find_zeroes=True, spool_memory=spool_memory, workers=2)
+    with open_image(source, options) as image:
+        found = is_image_of(all_of(image), source)
+    assert found.compressed() == 0
+
+
+@pytest.mark.parametrize("compression", ["none", "auto"])
+def test_a_device_that_does_not_know_where_it_has_no_data(compression: str) -> None:
+    """The image is no longer than what it holds, give or take what the sample was off by."""
+    noise, empty = content(8 * MIB, "random", 1), bytes(8 * MIB)
+    source = MemorySource(40 * MIB, {0: noise + empty + noise + empty + empty})
+    options = Options(compression=compression, find_zeroes=True)
+    with open_image(source, options) as image:
+        found = is_image_of(all_of(image), source)
+        assert image.size is None
+        assert image.counts.zero_clusters == 24 * MIB // CLUSTER
+    assert len(found.entries) == 16 * MIB // CLUSTER
+    assert len(found.image) < 18 * MIB
+
+
+@pytest.mark.parametrize(
+    "kind", ["qcow2-none", "qcow2-none-zeroes", "qcow2-zlib", "qcow2-zstd", "raw-none"]
+)
 def test_an_upload_that_starts_again_sends_the_same(kind: str) -> None:
     source = MemorySource(30 * MIB, {12345: mixed(9 * MIB, 1), 20 * MIB: mixed(3 * MIB, 2)})
-    image_format, compression = kind.split("-")
-    options = Options(image_format=image_format, compression=compression, spool_memory=MIB)
+    image_format, compression, *zeroes = kind.split("-")
+    options = Options(
+        image_format=image_format,
+        compression=compression,
+        spool_memory=MIB,
+        find_zeroes=bool(zeroes),
+    )
     with open_image(source, options) as image:
         whole = all_of(image)
         for broken_at in (0, 1, 70_000, len(whole) // 2, len(whole) - 1, len(whole)):

@@ -146,6 +146,7 @@ def open_content(
         image_format=image.image_format,
         compression=settings.snapshot_compression,
         spool_memory=settings.snapshot_spool_memory * units.Mi,
+        find_zeroes=image.disk.source_type == "block",
     )
     control = Control(
         progress=image.monitor.progress,
