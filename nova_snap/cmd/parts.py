@@ -17,6 +17,7 @@ from nova_snap.compute.manager import ComputeManager
 from nova_snap.compute.periodic import Periodic
 from nova_snap.compute.reaper import Reaper
 from nova_snap.compute.service import ComputeService
+from nova_snap.compute.volume_leftovers import VolumeLeftovers
 from nova_snap.compute.volume_manager import VolumeManager
 from nova_snap.db.session import Database
 from nova_snap.image import glance
@@ -69,4 +70,6 @@ def api_application(
 
 def api_housekeeping(conf: cfg.ConfigOpts, database: Database) -> Periodic:
     """What an API process looks after for hosts that are down, not yet started."""
-    return Reaper(conf, glance.API(conf)).periodic(database)
+    image_api = glance.API(conf)
+    leftovers = VolumeLeftovers(conf, image_api, cinder.API(conf))
+    return Reaper(conf, image_api).periodic(database, leftovers.tasks())

@@ -22,7 +22,7 @@ from oslo_log import log
 from oslo_utils import timeutils
 
 from nova_snap import exception
-from nova_snap.compute import recovery, snapshot_kinds, task_states
+from nova_snap.compute import recovery, snapshot_kinds, task_states, volume_leftovers
 from nova_snap.compute.periodic import Periodic, Task
 from nova_snap.compute.recovery import ImageStore
 from nova_snap.context import RequestContext
@@ -69,14 +69,16 @@ class Reaper:
         self._host = host
         self._in_hand = in_hand
 
-    def periodic(self, database: Database) -> Periodic:
+    def periodic(self, database: Database, others: Mapping[str, Task] | None = None) -> Periodic:
         """A thread that looks from time to time, not yet started.
+
+        :param others: what else it does.
 
         It does not begin at once: when everything has been down, the messages that wait for this
         process, or another, come first.
         """
         seconds = min(_LOOK_SECONDS, max(1.0, self._timeout / 10 or _LOOK_SECONDS))
-        return Periodic(database, seconds, self.tasks(), delay=seconds)
+        return Periodic(database, seconds, {**self.tasks(), **(others or {})}, delay=seconds)
 
     def tasks(self) -> Mapping[str, Task]:
         """What it does, by what to call that in the log."""
@@ -98,7 +100,10 @@ class Reaper:
         filters = InstanceFilters(task_states=snapshot_kinds.ANNOUNCED)
         for instance in InstanceList.get_by_filters(context, filters):
             since = _waits_since(context, instance)
-            if since is not None and _age(since) > self._timeout:
+            if since is None or _age(since) <= self._timeout:
+                continue
+            # One of a volume-backed server waits for no host: see VolumeLeftovers.
+            if not volume_leftovers.volumes_of(context, instance):
                 error = exception.RequestLost(host=instance.host or "-", seconds=self._timeout)
                 self._end(context, instance, error)
 

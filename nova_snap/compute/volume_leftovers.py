@@ -2,6 +2,8 @@
 """Snapshots of volume-backed servers whose API process died before it could end them."""
 
 import datetime
+from collections.abc import Mapping
+from typing import Final
 
 from oslo_config import cfg
 from oslo_log import log
@@ -9,6 +11,7 @@ from oslo_utils import timeutils
 
 from nova_snap import exception
 from nova_snap.compute import recovery, task_states, volume_set
+from nova_snap.compute.periodic import Task
 from nova_snap.compute.recovery import ImageStore
 from nova_snap.compute.volume_set import VolumeAPI
 from nova_snap.compute.volume_snapshots import REQUEST_SECONDS
@@ -20,14 +23,16 @@ from nova_snap.objects.instance_action import InstanceAction
 LOG = log.getLogger(__name__)
 
 # The clocks of the API's host and of this one may differ by so much.
-_CLOCKS_SECONDS = 60.0
+_CLOCKS_SECONDS: Final = 60.0
 
-_CLAIMED = task_states.IMAGE_SNAPSHOT_PENDING
+WHAT: Final = "end snapshots of volume-backed servers that nobody ends"
+
+_CLAIMED: Final = task_states.IMAGE_SNAPSHOT_PENDING
 
 
 class VolumeLeftovers:
-    """Ends them, on the host of their instance: the volumes' snapshots are deleted, the image is,
-    and the instance is free, with a reason. The guest is thawed by the driver."""
+    """Ends them, by whichever process sees one first: the volumes' snapshots are deleted, the image
+    is, and the instance is free, with a reason. The guest is thawed by its host's driver."""
 
     def __init__(self, conf: cfg.ConfigOpts, image_api: ImageStore, volume_api: VolumeAPI) -> None:
         self._host: str = conf.host
@@ -35,19 +40,22 @@ class VolumeLeftovers:
         self._image_api = image_api
         self._volume_api = volume_api
 
+    def tasks(self) -> Mapping[str, Task]:
+        """What it does from time to time, by what to call that in the log."""
+        return {WHAT: self.end_overdue}
+
     def end_overdue(self, context: RequestContext) -> None:
         """End those that take longer than any API that lives lets them."""
-        self._end(context, self._patience)
+        self._end(context, InstanceFilters(task_states=[_CLAIMED]), self._patience)
 
     def end_all(self, context: RequestContext) -> None:
-        """End every one, for a process that was their API too."""
-        self._end(context, 0.0)
+        """End every one of this host, for a process that was their API too."""
+        self._end(context, InstanceFilters(host=self._host, task_states=[_CLAIMED]), 0.0)
 
-    def _end(self, context: RequestContext, patience: float) -> None:
+    def _end(self, context: RequestContext, filters: InstanceFilters, patience: float) -> None:
         limit = timeutils.utcnow() - datetime.timedelta(seconds=patience)
-        filters = InstanceFilters(host=self._host, task_states=[_CLAIMED])
         for instance in InstanceList.get_by_filters(context, filters):
-            volume_ids = _volumes(context, instance)
+            volume_ids = volumes_of(context, instance)
             if not volume_ids:
                 continue
             action = recovery.unfinished_action(context, instance)
@@ -66,7 +74,7 @@ class VolumeLeftovers:
         # If the image service cannot be asked, then it is left for the next time.
         active = image_id is not None and self._is_active(context, image_id)
         try:
-            # From here on no API can end it, and no other host looks at it.
+            # From here on no API can end it, and nobody else does.
             instance.task_state = task_states.IMAGE_SNAPSHOT
             instance.save(expected_task_state=[_CLAIMED])
         except (exception.UnexpectedTaskState, exception.InstanceNotFound):
@@ -83,7 +91,8 @@ class VolumeLeftovers:
         for event in action.events(context) if action is not None else ():
             if event.finish_time is None:
                 event.fail(context, error.for_user())
-        recovery.give_up(context, self._image_api, instance, image_id, self._host, action, error)
+        host = instance.host or self._host
+        recovery.give_up(context, self._image_api, instance, image_id, host, action, error)
 
     def _complete(
         self, context: RequestContext, instance: Instance, action: InstanceAction | None
@@ -101,7 +110,7 @@ class VolumeLeftovers:
             return False
 
 
-def _volumes(context: RequestContext, instance: Instance) -> list[str]:
+def volumes_of(context: RequestContext, instance: Instance) -> list[str]:
     """The volumes of a volume-backed instance; none of any other, whose volumes no snapshot
     touches."""
     disks = BlockDeviceMappingList.get_by_instance_uuid(context, instance.uuid)

@@ -9,7 +9,7 @@ from oslo_config import cfg
 from oslo_log import log
 
 from nova_snap import exception
-from nova_snap.compute import rpc, task_states
+from nova_snap.compute import rpc, task_states, volume_leftovers
 from nova_snap.compute.periodic import Periodic, guarded
 from nova_snap.compute.recovery import ImageStore
 from nova_snap.compute.volume_leftovers import VolumeLeftovers
@@ -24,7 +24,6 @@ LOG = log.getLogger(__name__)
 
 _LOOK_SECONDS: Final = 60.0
 _UNFORESEEN: Final = "an unexpected error; the log of the compute host has it"
-_LEFTOVERS: Final = "end snapshots of volume-backed servers that nobody ends"
 
 
 class VolumeManager:
@@ -48,16 +47,14 @@ class VolumeManager:
         self._one_process = str(conf.transport_url).startswith("fake:")
         self._database = database
         self._driver = driver
-        self._leftovers = VolumeLeftovers(conf, image_api, volume_api)
-        self._housekeeping = Periodic(
-            database, _LOOK_SECONDS, {_LEFTOVERS: self._leftovers.end_overdue}
-        )
+        self.leftovers = VolumeLeftovers(conf, image_api, volume_api)
+        self._housekeeping = Periodic(database, _LOOK_SECONDS, self.leftovers.tasks())
 
     def init_host(self) -> None:
         """Before the other snapshots are recovered, of which these look like some."""
         if self._one_process:
             # The API died with this process.
-            guarded(self._database, _LEFTOVERS, self._leftovers.end_all)
+            guarded(self._database, volume_leftovers.WHAT, self.leftovers.end_all)
         self._housekeeping.start()
 
     def stop(self) -> None:

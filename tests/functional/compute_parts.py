@@ -159,13 +159,16 @@ class Cloud:
             self.conf, self.database, self.images, self.driver, locks=locks
         )
         self.lifecycle = LifecycleManager(self.conf, self.database, self.images, self.driver, locks)
+        self.volume_manager = VolumeManager(
+            self.conf, self.database, self.images, self.volumes, self.driver
+        )
         self.service = ComputeService(
             self.conf,
             self._transport,
             self.manager,
             self.lifecycle,
             Heartbeat(self.conf, self.database, self.driver),
-            VolumeManager(self.conf, self.database, self.images, self.volumes, self.driver),
+            self.volume_manager,
         )
 
     def start(self) -> None:
