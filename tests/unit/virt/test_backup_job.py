@@ -112,6 +112,16 @@ def test_xml_leaves_the_other_disks_out():
     assert disks["vda"].find("scratch").get("file") == "/dir/a&b"
 
 
+def test_xml_of_several_disks():
+    """Side by side on one socket, each with a scratch file of its own."""
+    root = etree.fromstring(backup_job.job_xml(DOMAIN, SOCKET, {"vda": "/d/a", "vdb": "/d/b"}))
+    found = [
+        (node.get("name"), node.get("exportname"), node.find("scratch").get("file"))
+        for node in root.iterfind("disks/disk[@backup='yes']")
+    ]
+    assert found == [("vda", "vda", "/d/a"), ("vdb", "vdb", "/d/b")]
+
+
 def test_socket_of_our_own_xml_is_found_again():
     xml = backup_job.job_xml(DOMAIN, SOCKET, {"vda": "/scratch"})
     assert domain_xml.backup_socket(xml, doubles.NAME) == SOCKET
@@ -340,3 +350,11 @@ class TestScratchGuard:
         assert guard.measure() == most
         os.unlink(scratch)
         assert guard.measure() == most
+
+    def test_measures_all_files(self, guest, tmp_path):
+        paths = [str(tmp_path / name) for name in ("one", "two")]
+        for path in paths:
+            with open(path, "wb") as file:
+                file.write(os.urandom(MIB))
+        guard = ScratchGuard(guest, paths, 0, lambda: None)
+        assert 2 * MIB <= guard.measure() < 3 * MIB

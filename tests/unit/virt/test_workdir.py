@@ -143,3 +143,18 @@ def test_journal_is_whole_at_any_time(parent):
     with open(made.file("journal.json")) as file:
         assert json.load(file)["domain"] == "a"
     made.close()
+
+
+def test_a_journal_of_before_there_were_several_disks(parent):
+    """An upgrade must not leave a qemu-nbd behind."""
+    made = workdir.create(parent, UUID)
+    path = made.file("journal.json")
+    die(made)
+    with open(path) as file:
+        facts = json.load(file)
+    del facts["reader_pids"]
+    with open(path, "w") as file:
+        json.dump({**facts, "reader_pid": 4711}, file)
+    (directory,) = workdir.abandoned(parent)
+    assert directory.journal.reader_pids == [4711]
+    directory.close()
