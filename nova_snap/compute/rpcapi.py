@@ -174,6 +174,4 @@ def _is_too_old(error: BaseException | None) -> bool:
     """Whether a host refused a message because it does not know its version."""
     if isinstance(error, oslo_messaging.RemoteError):
         return bool(error.exc_type == oslo_messaging.UnsupportedVersion.__name__)
-    return isinstance(
-        error, oslo_messaging.UnsupportedVersion | oslo_messaging.RPCVersionCapError
-    )
+    return isinstance(error, oslo_messaging.UnsupportedVersion | oslo_messaging.RPCVersionCapError)
