@@ -204,15 +204,15 @@ def _recover_instance(
         instance.task_state,
         instance.snapshot_image_id,
     )
-    driver.clean_up_after_restart(instance)
+    warnings = driver.clean_up_after_restart(instance)
     image_id = instance.snapshot_image_id
     action = unfinished_action(context, instance)
     if image_id is not None and _is_active(image_api, context, image_id):
         if action is not None:
-            action.finish(context)
+            action.finish(context, " ".join(warnings) or None)
         _free(instance, image_id)
         return
-    error = exception.SnapshotInterrupted(host=host, phase=instance.task_state)
+    error = exception.SnapshotInterrupted(host=host, phase=instance.task_state, warnings=warnings)
     for event in action.events(context) if action is not None else ():
         if event.finish_time is None:
             event.fail(context, error.for_user())

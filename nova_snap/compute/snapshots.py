@@ -111,10 +111,10 @@ class Snapshots:
             return
         self._count(request, began, report)
         self._notify(request, Phase.END)
-        reason = None
+        reasons = list(report.warnings)
         if request.rotation is not None:
-            reason = self._rotate(request, request.rotation)
-        action.finish(context, reason)
+            reasons += self._rotate(request, request.rotation)
+        action.finish(context, " ".join(reasons) or None)
         SnapshotRequest.forget(context, request.image_id)
 
     # -- the snapshot ----------------------------------------------------------------------
@@ -189,8 +189,8 @@ class Snapshots:
 
     # -- after it --------------------------------------------------------------------------
 
-    def _rotate(self, request: Request, rotation: Rotation) -> str | None:
-        """Why the backups could not be rotated; ``None`` if they were."""
+    def _rotate(self, request: Request, rotation: Rotation) -> list[str]:
+        """Why the backups could not be rotated; empty if they were."""
         context, action = request.context, request.action
         try:
             with InstanceActionEvent.record(context, action, backup.EVENT, self._host) as event:
@@ -205,8 +205,9 @@ class Snapshots:
                 request.image_id,
                 exc_info=True,
             )
-            return f"The backup is done, but older ones were not rotated: {recovery.reason(error)}"
-        return None
+            why = recovery.reason(error)
+            return [f"The backup is done, but older ones were not rotated: {why}"]
+        return []
 
     def fail(self, request: Request, error: Exception) -> None:
         """End one, which need not have begun: no image is left, the instance is free, and the
@@ -240,4 +241,4 @@ class Snapshots:
 def _details(report: SnapshotReport) -> str:
     said = f"{report.method}: {report.reason}"
     images = image_sets.describe(report.images, report.left_out)
-    return f"{said}; {images}" if images else said
+    return "; ".join(part for part in (said, images, *report.warnings) if part)

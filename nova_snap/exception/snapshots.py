@@ -108,12 +108,20 @@ class SnapshotFailed(NovaSnapError):
 
 
 class SnapshotInterrupted(NovaSnapError):
-    """:ivar phase: the task_state that the process died in."""
+    """:ivar phase: the task_state that the process died in.
+
+    :ivar warnings: what besides is not as it was, in words for the user.
+    """
 
     host: str
     phase: str | None
+    warnings: Sequence[str] = ()
     msg = "The compute service of host {self.host} was restarted during {self.phase}."
     user_msg = "The compute service was restarted during {self.phase}."
+
+    def for_user(self) -> str:
+        """The message, after what the user has to see to."""
+        return " ".join((*self.warnings, super().for_user()))
 
 
 class SnapshotMethodUnavailable(NovaSnapError):

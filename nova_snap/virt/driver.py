@@ -294,10 +294,12 @@ class ComputeDriver(LifecycleDriver):
         """
 
     @abc.abstractmethod
-    def clean_up_after_restart(self, instance: InstanceLike) -> None:
+    def clean_up_after_restart(self, instance: InstanceLike) -> Sequence[str]:
         """Put right what a snapshot left that the process did not live to end.
 
         Block jobs ended, guest thawed and running or paused, domain persistent, temp files gone.
+
+        :returns: what the guest has to do without, in words for the user.
         """
 
     @abc.abstractmethod

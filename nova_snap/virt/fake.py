@@ -189,8 +189,9 @@ class FakeDriver(driver.ComputeDriver):
         with self._lock:
             return any(uuid == instance_uuid for uuid, _ in self._frozen)
 
-    def clean_up_after_restart(self, instance: driver.InstanceLike) -> None:
+    def clean_up_after_restart(self, instance: driver.InstanceLike) -> Sequence[str]:
         LOG.debug("Nothing is left of the snapshots of instance %s", instance.uuid)
+        return ()
 
     def list_domains(self) -> Sequence[str]:
         with self._lock:

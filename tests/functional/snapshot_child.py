@@ -82,6 +82,7 @@ POINTS: dict[str, tuple[type, str]] = {
     "copying": (CopyJob, "wait_until_ready"),
     "frozen": (mirror.Mirror, "_pivot"),
     "saved": (imagebackend.Qcow2, "snapshot_extract"),
+    "detached": (Guest, "managed_save"),
     "beginning": (Guest, "begin_backup"),
     "thawing": (quiesce.Quiescer, "_thaw"),
     "streaming": (parts.FileImages, "update"),

@@ -8,6 +8,8 @@ import pytest
 from tests.fixtures.libvirt_lab import LibvirtLab
 from tests.functional.snapshot_child import Compute
 
+MAC = "52:54:00:00:00:08"
+
 
 @pytest.fixture(scope="module")
 def lab():
@@ -18,8 +20,9 @@ def lab():
 
 @pytest.fixture(scope="module")
 def guest(lab):
-    """A guest that writes all the time and has an agent."""
-    made = lab.define_guest("restart", lab.make_disk())
+    """A guest that writes all the time and has an agent, and a port that is plugged into it."""
+    port = f"<interface type='user'><mac address='{MAC}'/><model type='virtio'/></interface>"
+    made = lab.define_guest("restart", lab.make_disk(), devices_xml=port)
     made.start()
     made.wait_ready()
     made.wait_agent()
@@ -34,6 +37,8 @@ def guest(lab):
         ("mirror-undefine", "copying", {"state": "running", "persistent": False}),
         ("mirror-undefine", "frozen", {"state": "running", "persistent": False}),
         ("managed_save", "saved", {"state": "shut off", "managed_save": True}),
+        ("devices-managed_save", "detached", {"state": "running", "managed_save": False}),
+        ("devices-managed_save", "saved", {"state": "shut off", "managed_save": True}),
     ],
 )
 def test_killed(lab, guest, tmp_path, way, point, left):
@@ -44,8 +49,10 @@ def test_killed(lab, guest, tmp_path, way, point, left):
     assert len(os.listdir(snapshots)) == 1
     state = guest.state()
     assert {key: state[key] for key in left} == left
-    if point != "saved":
+    if point in ("copying", "frozen"):
         assert "vda" in state["block_jobs"]
+    if point == "detached":
+        assert MAC not in guest.xml()
     if point == "frozen":
         assert guest.agent("guest-fsfreeze-status") == "frozen"
 
@@ -59,6 +66,7 @@ def test_killed(lab, guest, tmp_path, way, point, left):
     assert os.listdir(snapshots) == []
     guest.wait_agent()
     assert guest.agent("guest-fsfreeze-status") == "thawed"
+    assert MAC in guest.xml()
     counter = guest.counter()
     guest.run(f"while [ $(counter) = {counter} ]; do sleep 0.1; done")
 

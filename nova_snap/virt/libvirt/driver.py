@@ -80,13 +80,14 @@ class LibvirtDriver(lifecycle.LibvirtLifecycle):
         self._held.close()
         super().close()
 
-    def clean_up_after_restart(self, instance: driver.InstanceLike) -> None:
+    def clean_up_after_restart(self, instance: driver.InstanceLike) -> Sequence[str]:
         """See the base class. What cannot be put right is logged, and tried again next time."""
-        self._recovery.recover(instance.uuid)
+        lost = self._recovery.recover(instance.uuid)
         try:
             self._recovery.end_stray_copy(self._guest(instance))
         except exception.NovaSnapError as exc:
             LOG.warning("Instance %s could not be cleaned up after: %s", instance.uuid, exc)
+        return lost
 
     def snapshot(
         self,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compute manager, with the fake driver and an image service that can be told to fail."""
 
+import dataclasses
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,7 @@ from nova_snap.db.session import Database
 from nova_snap.objects.instance import Instance
 from nova_snap.objects.instance_action import InstanceAction, InstanceActionEvent
 from nova_snap.objects.instance_fault import InstanceFault
-from nova_snap.virt.driver import AdoptedDomain
+from nova_snap.virt.driver import AdoptedDomain, SnapshotReport
 from nova_snap.virt.fake import FakeDriver, snapshot_data
 from tests.fixtures.images import MemoryImages
 from tests.fixtures.service import make_context, make_instance
@@ -55,6 +56,32 @@ class TestSuccess:
         )
         assert event.details is not None
         assert event.details.startswith("fake: ")
+
+    def test_a_guest_that_came_out_of_it_without_a_device(
+        self,
+        manager: ComputeManager,
+        context: RequestContext,
+        images: MemoryImages,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """The image is good, and whoever asked for it reads what there is to see to."""
+        take = manager.driver.snapshot
+
+        def snapshot(*arguments: Any) -> SnapshotReport:
+            return dataclasses.replace(take(*arguments), warnings=("Device D is gone.",))
+
+        monkeypatch.setattr(manager.driver, "snapshot", snapshot)
+        instance, image_id = pending(context, images)
+        manager.snapshot_instance(context, instance.uuid, image_id)
+        ended(context, instance)
+        wait_until(lambda: reason_or_none(context, instance) is not None)
+        assert images.records[image_id]["status"] == "active"
+        assert reason(context, instance) == "Device D is gone."
+        (action,) = InstanceAction.get_by_instance_uuid(context, instance.uuid)
+        (event,) = action.events(context)
+        assert event.result == "Success"
+        assert event.details is not None
+        assert event.details.endswith("; Device D is gone.")
 
     def test_the_states_on_the_way(
         self, manager: ComputeManager, context: RequestContext, images: MemoryImages

@@ -66,7 +66,8 @@ HOSTDEVS = """
 <interface type='hostdev'><mac address='FA:16:3E:00:00:01'/>
   <source><address type='pci' domain='0' bus='7' slot='0x10' function='1'/></source></interface>
 <interface type='bridge'><mac address='fa:16:3e:00:00:02'/></interface>
-<interface type='vdpa'><mac address='fa:16:3e:00:00:03'/><source dev='/dev/vhost-vdpa-0'/></interface>
+<interface type='vdpa'><mac address='fa:16:3e:00:00:03'/>
+  <source dev='/dev/vhost-vdpa-0'/></interface>
 """
 
 

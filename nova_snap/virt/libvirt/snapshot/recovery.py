@@ -5,7 +5,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from oslo_config import cfg
@@ -37,11 +37,13 @@ class Recovery:
         self._host = host
         self._image_api = image_api
 
-    def recover(self, instance_uuid: str | None = None) -> None:
+    def recover(self, instance_uuid: str | None = None) -> Sequence[str]:
         """Recover every snapshot that was cut off.
 
         :param instance_uuid: only those of this instance.
+        :returns: what guests have to do without, in words for the user.
         """
+        lost: list[str] = []
         parent: str = self._conf.libvirt.snapshots_directory
         for found in workdir.abandoned(parent, instance_uuid):
             LOG.warning(
@@ -49,8 +51,9 @@ class Recovery:
                 found.journal.instance_uuid,
                 found.journal.method or "none yet",
             )
-            self._recover(found)
+            self._recover(found, lost)
             found.close()
+        return lost
 
     def end_stray_copy(self, guest: Guest) -> None:
         """End a copy into our directory of which there is no journal any more."""
@@ -63,7 +66,7 @@ class Recovery:
             LOG.warning("Ending a stray block copy of guest %s into %s", guest.name, mirror.path)
             copy_job.end_copy(guest, disk.target)
 
-    def _recover(self, found: WorkDir) -> None:
+    def _recover(self, found: WorkDir, lost: list[str]) -> None:
         journal = found.journal
         for pid in journal.reader_pids:
             qemu_nbd.end_orphan(pid, found.path)
@@ -86,7 +89,7 @@ class Recovery:
             lambda found: self._thaw(guest, found),
             lambda found: self._end_backup(guest, found),
             lambda found: self._end_copy(guest, found),
-            lambda found: self._put_back(guest, found),
+            lambda found: lost.extend(self._put_back(guest, found)),
         )
         for step in steps:
             self._try(found, step)
@@ -139,12 +142,13 @@ class Recovery:
             backup_job.end(guest, found.journal.backup_socket)
         found.note(backup_socket="")
 
-    def _put_back(self, guest: Guest, found: WorkDir) -> None:
+    def _put_back(self, guest: Guest, found: WorkDir) -> Sequence[str]:
         journal = found.journal
         # What a guest was only asked for may have gone since then.
         late = [noted for noted in journal.asked if noted not in journal.detached]
         found.note(detached=[*journal.detached, *late], asked=())
-        managed_save.put_back(guest, found, self._conf.libvirt.managed_save_timeout)
+        seconds: int = self._conf.libvirt.managed_save_timeout
+        return [lost.for_user() for lost in managed_save.put_back(guest, found, seconds)]
 
     def _end_copy(self, guest: Guest, found: WorkDir) -> None:
         journal = found.journal
