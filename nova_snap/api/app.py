@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole WSGI application, assembled in code.
 
-From the outside in: request id, proxy headers, /healthcheck, CORS, faults, size limit,
+From the outside in: request id, proxy headers, /healthcheck and /metrics, CORS, faults, size limit,
 authentication, dispatcher.
 """
 
@@ -28,6 +28,7 @@ from nova_snap.api import (
     images,
     instance_actions,
     limits,
+    metrics,
     quota_sets,
     server_actions,
     server_metadata,
@@ -92,7 +93,8 @@ def build_app(
     app = Faults(app, conf)
     app = cors.CORS(app, conf)
     healthcheck = oslo_healthcheck.Healthcheck(_not_found, conf)
-    app = Mounts(app, {HEALTHCHECK_PATH: healthcheck})
+    numbers = metrics.Application(conf, database, _not_found)
+    app = Mounts(app, {HEALTHCHECK_PATH: healthcheck, metrics.PATH: numbers})
     app = http_proxy_to_wsgi.HTTPProxyToWSGI(app, conf)
     return ComputeRequestId(app, conf)
 
@@ -148,7 +150,7 @@ class Faults:
 
 
 def _not_found(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """What the health check shows to those whom it shall not answer."""
+    """What is shown to those whom the health check shall not answer, and without metrics."""
     response = errors.response_for(errors.NoSuchResource(), None)
     answer: Iterable[bytes] = response(environ, start_response)
     return answer

@@ -66,6 +66,19 @@ lets a guest do). A server that is asked for in another network is refused.
     networks = 4f7b6a52-9d3c-4d57-a6d8-02a4a3d6f3f1:default
 """,
     ),
+    cfg.BoolOpt(
+        "metrics_enabled",
+        default=False,
+        help="""
+Whether GET /metrics answers, in the format of Prometheus: how many snapshots are asked for, queued
+and running, how many have ended and how, the seconds and bytes that they took, and which compute
+services are up. Any API process has the numbers of all the hosts: scrape one of them.
+
+Like /healthcheck, it asks nobody who he is. The answer names hosts, but no project, user, server or
+image. Set it to true where the port can only be reached by those who may know that, or have the
+proxy in front let nobody else through.
+""",
+    ),
     cfg.URIOpt(
         "compute_link_prefix",
         schemes=["http", "https"],

@@ -79,6 +79,7 @@ LIBRARIES = {
     "alembic": {"nova_snap.db"},
     "oslo_messaging": {"nova_snap.compute", "nova_snap.cmd"},
     "cheroot": {"nova_snap.cmd"},
+    "prometheus_client": {"nova_snap.api"},
     "zstandard": {"nova_snap.stream"},
 }
 
