@@ -1,14 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is tested on SQLite in tests/unit, on MariaDB and PostgreSQL."""
 
+import threading
+import time
 import uuid
 from collections.abc import Iterator
 
 import pytest
+import sqlalchemy as sa
 from oslo_config import cfg
+from oslo_db import exception as db_exception
 
-from nova_snap.db import migration
+from nova_snap.context import RequestContext
+from nova_snap.db import migration, models
 from nova_snap.db.session import Database
+from nova_snap.objects.instance_action import InstanceAction, InstanceActionEvent
+from tests.fixtures.service import make_instance
 from tests.unit.compute.test_api import (  # noqa: F401
     casts,
     compute,
@@ -38,6 +45,9 @@ from tests.unit.objects.test_snapshot_request import (  # noqa: F401
 )
 
 
+Row = models.InstanceAction | models.InstanceActionEvent
+
+
 @pytest.fixture(params=["mariadb", "postgresql"])
 def empty(request: pytest.FixtureRequest, conf: cfg.ConfigOpts) -> Iterator[Database]:
     """A new database on the server."""
@@ -54,3 +64,47 @@ def database(empty: Database) -> Database:
     """The same with its tables."""
     migration.sync(empty)
     return empty
+
+
+class TestDeadlock:
+    """Another transaction wants the same two rows the other way around, and is let through."""
+
+    def test_the_loser_writes_again(self, database: Database, context: RequestContext) -> None:
+        instance = make_instance(context)
+        action = InstanceAction.start(context, instance.uuid, "createImage")
+        event = InstanceActionEvent.begin(context, action, "snapshot", "compute-1")
+        writer = threading.Thread(target=event.succeed, args=(context, "done"))
+        with database.engine.connect() as other:
+            # MariaDB ends the transaction that has changed less.
+            fault = {"instance_uuid": instance.uuid, "code": 500, "message": "x"}
+            other.execute(sa.insert(models.InstanceFault), [fault] * 50)
+            self.touch(other, models.InstanceAction, action.id)
+            writer.start()
+            self.wait_locked(database, event.id)
+            # This closes the circle; that it returns says that the other one had to let go.
+            self.touch(other, models.InstanceActionEvent, event.id)
+            other.rollback()
+        writer.join(60)
+        assert not writer.is_alive()
+        (found,) = action.events(context)
+        assert (found.result, found.details) == ("Success", "done")
+
+    @staticmethod
+    def touch(connection: sa.Connection, table: type[Row], row: int) -> None:
+        connection.execute(sa.update(table).where(table.id == row).values(updated_at=None))
+
+    @staticmethod
+    def wait_locked(database: Database, row: int) -> None:
+        """Until somebody else has the event's row."""
+        table = models.InstanceActionEvent
+        query = sa.select(table.id).where(table.id == row).with_for_update(nowait=True)
+        until = time.monotonic() + 30
+        while True:
+            assert time.monotonic() < until, "nobody has locked the row"
+            try:
+                with database.engine.connect() as third:
+                    third.execute(query)
+                    third.rollback()
+            except (db_exception.DBError, sa.exc.DBAPIError):
+                return
+            time.sleep(0.02)
