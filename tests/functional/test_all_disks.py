@@ -207,7 +207,7 @@ class TestFailures:
 
     def test_scratch_fills_while_another_disk_is_sent(self, guest, world):
         """What the guest writes to the disks whose turn has not come counts, too."""
-        with stream_parts.small_file_system(world.snapshots, 72):
+        with stream_parts.small_file_system(world.snapshots, 68):
             world.images.on_bytes = hold()
             error = world.fails_all(guest)
         assert isinstance(error.__cause__, exception.ScratchFull)
