@@ -44,7 +44,6 @@ from tests.unit.objects.test_snapshot_request import (  # noqa: F401
     TestSnapshotTotal,
 )
 
-
 Row = models.InstanceAction | models.InstanceActionEvent
 
 
