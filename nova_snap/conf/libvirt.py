@@ -97,10 +97,11 @@ other block devices and RBD images are never copied by mirror: it is managed_sav
         ],
         help="""
 What a snapshot does with a disk that is encrypted on this host: a LUKS disk whose secret libvirt
-has, or a logical volume that dm-crypt decrypts. No image is ever encrypted. Leave it at refuse where
-the encryption is to protect the data from whoever operates the image service and its store, too;
-with decrypt that is the image service's own affair. While a snapshot of a running guest is sent,
-what the guest overwrites is kept decrypted in snapshots_directory as well.
+has, or a logical volume that dm-crypt decrypts. No image is ever encrypted. Leave it at refuse
+where the encryption is to protect the data from whoever operates the image service and its store,
+too; with decrypt that is the image service's own affair. On this host, what a snapshot keeps of a
+LUKS disk that it streams is encrypted with the disk's own secret; what managed_save, and the
+formats vmdk and vdi, write into snapshots_directory is not.
 """,
     ),
     cfg.BoolOpt(

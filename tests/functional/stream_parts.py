@@ -84,8 +84,10 @@ class StreamWorld(parts.World):
 
     images: Images
 
-    def __init__(self, lab: LibvirtLab, directory: Path) -> None:
-        super().__init__(lab, directory)
+    def __init__(
+        self, lab: LibvirtLab, directory: Path, host_class: type[parts.LabHost] = parts.LabHost
+    ) -> None:
+        super().__init__(lab, directory, host_class)
         shutil.rmtree(self.images.directory)
         self.images = Images(self.images.directory)
         self.driver = LibvirtDriver(self.conf, self.images, self.host)
@@ -118,9 +120,11 @@ class StreamWorld(parts.World):
 
 
 @contextlib.contextmanager
-def open_world(lab: LibvirtLab, directory: Path) -> Iterator[StreamWorld]:
+def open_world(
+    lab: LibvirtLab, directory: Path, host_class: type[parts.LabHost] = parts.LabHost
+) -> Iterator[StreamWorld]:
     """A :class:`StreamWorld`."""
-    world = StreamWorld(lab, directory)
+    world = StreamWorld(lab, directory, host_class)
     world.driver.init_host()
     yield world
     world.driver.close()

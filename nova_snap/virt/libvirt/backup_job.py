@@ -20,7 +20,7 @@ from oslo_log import log as logging
 from oslo_utils import units
 
 from nova_snap import exception
-from nova_snap.virt.libvirt import domain_xml
+from nova_snap.virt.libvirt import domain_disks, domain_xml
 from nova_snap.virt.libvirt.guest import Guest
 
 LOG = logging.getLogger(__name__)
@@ -46,7 +46,8 @@ def job_xml(domain: domain_xml.Domain, socket: str, scratches: Mapping[str, str]
     """The ``<domainbackup>`` of some disks; the domain's others are left out of it.
 
     :param socket: where to listen; the name of a disk's export is its target.
-    :param scratches: target and path of an empty qcow2 file, for each disk.
+    :param scratches: target and path of an empty qcow2 file, for each disk; it is encrypted as
+        the disk is.
     """
     backup = etree.Element("domainbackup", mode="pull")
     etree.SubElement(backup, "server", transport="unix", socket=socket)
@@ -65,8 +66,21 @@ def job_xml(domain: domain_xml.Domain, socket: str, scratches: Mapping[str, str]
             exportname=target,
         )
         etree.SubElement(node, "driver", type="qcow2")
-        etree.SubElement(node, "scratch", file=scratch)
+        element = etree.SubElement(node, "scratch", file=scratch)
+        encryption = domain.disk(target).layer_encryption
+        if encryption is not None:
+            element.append(_encryption_xml(encryption))
     return str(etree.tostring(backup, encoding="unicode"))
+
+
+def _encryption_xml(encryption: domain_disks.Encryption) -> etree._Element:
+    element = etree.Element("encryption", format=encryption.format)
+    reference = encryption.secret
+    if reference is not None:
+        # libvirt wants one of the two.
+        key = {"uuid": reference.uuid} if reference.uuid else {"usage": reference.usage or ""}
+        etree.SubElement(element, "secret", type="passphrase", **key)
+    return element
 
 
 def check_free(guest: Guest, own: Sequence[str] = ()) -> None:

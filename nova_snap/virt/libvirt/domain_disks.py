@@ -148,9 +148,14 @@ class Disk:
     shareable: bool = False
 
     @property
+    def layer_encryption(self) -> Encryption | None:
+        """Of the disk, or else of the first of its backing files that libvirt shows to have one."""
+        return next((each.encryption for each in (self, *self.backing) if each.encryption), None)
+
+    @property
     def encrypted(self) -> bool:
         """The disk, or a backing file that libvirt shows, is decrypted by the hypervisor."""
-        return self.encryption is not None or any(layer.encryption for layer in self.backing)
+        return self.layer_encryption is not None
 
     @property
     def host_decrypted(self) -> bool:

@@ -93,6 +93,22 @@ class QemuImg:
             arguments += ["-u", "-b", backing[0].path, "-F", backing[0].format]
         self._run("create", "-q", *arguments, path, str(virtual_size), limits=None)
 
+    def create_encrypted(self, layer: chains.Layer, keys: Sequence[str]) -> None:
+        """Make an empty qcow2 file that is encrypted with LUKS, to be thrown away soon.
+
+        :param layer: what to make.
+        :param keys: see :func:`nova_snap.virt.libvirt.secrets.key_files`.
+        :raises nova_snap.exception.QemuImgFailed:
+        """
+        ((key, _secret),) = chains.secrets([layer])
+        # How long a passphrase takes to try. QEMU opens the file while its guest runs, which
+        # stands still as long as that takes.
+        options = f"encrypt.format=luks,encrypt.key-secret={key},encrypt.iter-time=10"
+        self._run(
+            "create", "-q", *keys, "-f", "qcow2", "-o", options, layer.path,
+            str(layer.virtual_size), limits=None,
+        )  # fmt: skip
+
     def create_raw(self, path: str, virtual_size: int) -> None:
         """Make an empty raw file that takes no space.
 

@@ -7,6 +7,7 @@ allowed to trace this process, and it is gone when this process is.
 """
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
@@ -66,11 +67,13 @@ def _value(connection: Any, uri: str, reference: SecretReference) -> bytes:
         # A libvirt inside of this process has one driver in a connection.
         if exc.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT or ":///embed" not in uri:
             raise
-    own = libvirt.open(f"secret:{uri.partition(':')[2]}")
-    try:
-        return _ask(own, reference)
-    finally:
-        own.close()
+    return _ask(embedded(uri), reference)
+
+
+@functools.lru_cache(maxsize=1)
+def embedded(uri: str) -> Any:
+    """The secrets of a libvirt inside of this process, which opens them once and never again."""
+    return libvirt.open(f"secret:{uri.partition(':')[2]}")
 
 
 def _ask(connection: Any, reference: SecretReference) -> bytes:

@@ -22,6 +22,7 @@ from nova_snap.stream.control import Control
 from nova_snap.stream.throttle import Throttle
 from nova_snap.virt.driver import SnapshotMonitor
 from nova_snap.virt.libvirt import backup_job, domain_xml, qemu_img, quiesce
+from nova_snap.virt.libvirt import chain as chains
 from nova_snap.virt.libvirt.backup_job import ScratchGuard
 from nova_snap.virt.libvirt.capabilities import Capabilities
 from nova_snap.virt.libvirt.guest import Guest
@@ -74,8 +75,18 @@ class Stream:
         for image in request.images:
             target = image.disk.target
             made[target] = request.workdir.new_file(f"scratch-{target}")
-            self._tool.create_overlay(made[target], (), request.guest.disk_capacity(target))
+            self._make_scratch(image, made[target], request.guest.disk_capacity(target))
         return made
+
+    def _make_scratch(self, image: ImageRequest, path: str, size: int) -> None:
+        encryption = image.disk.layer_encryption
+        if encryption is None:
+            self._tool.create_overlay(path, (), size)
+            return
+        # What the guest overwrites is not to lie about in plain text either.
+        layer = chains.Layer(path, "qcow2", size, encryption=encryption)
+        with image.backend.keys([layer]) as keys:
+            self._tool.create_encrypted(layer, keys)
 
     def _client(self, socket: str, image: ImageRequest) -> nbd.Client:
         return nbd.Client(
