@@ -4,13 +4,13 @@
 import dataclasses
 import grp
 import pwd
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from lxml import etree
 
 from nova_snap import exception
-from nova_snap.virt.libvirt import domain_devices, domain_disks, nova_metadata
+from nova_snap.virt.libvirt import container, domain_devices, domain_disks, nova_metadata
 from nova_snap.virt.libvirt.domain_devices import HostDevice
 from nova_snap.virt.libvirt.domain_disks import Disk, Layer, Mirror
 
@@ -95,11 +95,18 @@ def parse(xml: str, name: str) -> Domain:
         memory_mb=_memory_mb(root, name),
         architecture=_attribute(root, "os/type", "arch"),
         os_type=_os_type(root),
-        disks=tuple(domain_disks.parse(element, name) for element in root.iterfind("devices/disk")),
+        disks=tuple(_disks(root, name)),
         host_devices=tuple(domain_devices.parse(root)),
         agent_channel=_agent_channel(root),
         nova=nova_metadata.parse(root),
     )
+
+
+def _disks(root: etree._Element, name: str) -> Iterator[Disk]:
+    for element in root.iterfind("devices/disk"):
+        yield domain_disks.parse(element, name)
+    if root.get("type") == "lxc":
+        yield from container.disks(root, name)
 
 
 def device_exists(xml: str, device: HostDevice, name: str) -> bool:

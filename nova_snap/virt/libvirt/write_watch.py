@@ -54,6 +54,31 @@ class WriteWatch:
             raise exception.DiskUnwatched(path=self._path, reason=str(exc)) from exc
 
 
+class FileWatch:
+    """Watches a file, for what the host's kernel writes to it: a loop device asks for no lock.
+
+    The file is what is read, and not the loop device: that shows what the kernel holds in memory,
+    which for a file system that is mounted read-only is never written.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._before = self._times()
+
+    def check(self) -> None:
+        """:raises nova_snap.exception.DiskChanged: if something was written to it."""
+        if self._times() != self._before:
+            raise exception.DiskChanged(path=self._path)
+
+    def _times(self) -> tuple[int, int]:
+        """When it was changed, in the file system's own resolution."""
+        try:
+            status = os.stat(self._path)
+        except OSError as exc:
+            raise exception.DiskUnwatched(path=self._path, reason=str(exc)) from exc
+        return status.st_mtime_ns, status.st_size
+
+
 def watch(chain: chains.Chain) -> WriteWatch | None:
     """:returns: ``None`` for a disk that QEMU's locks, or its cluster, have to protect."""
     return WriteWatch(chain[0].path) if chain[0].driver == chains.HOST_DEVICE else None

@@ -45,6 +45,8 @@ ASLEEP = GuestFacts(power_state.SUSPENDED, True, "kvm")
 WITH_DEVICES = dataclasses.replace(RUNNING, host_devices=True)
 PAUSED_WITH_DEVICES = dataclasses.replace(PAUSED, host_devices=True)
 CONTAINER = GuestFacts(power_state.RUNNING, True, "lxc")
+READ_ONLY_CONTAINER = dataclasses.replace(CONTAINER, mounted_read_only=True)
+WRITABLE_CONTAINER = dataclasses.replace(CONTAINER, mounted_writable=True)
 STOPPED_CONTAINER = GuestFacts(power_state.SHUTDOWN, False, "lxc")
 
 
@@ -84,6 +86,8 @@ def strict(guest: GuestFacts) -> GuestFacts:
         (NEW, "auto", strict(SHUT_OFF), DISK, Method.OFFLINE, "shut off"),
         (TOO_OLD_QEMU, "auto", SHUT_OFF, DISK, Method.OFFLINE, "shut off"),
         (LXC, "auto", STOPPED_CONTAINER, RAW, Method.OFFLINE, "shut off"),
+        (LXC, "auto", READ_ONLY_CONTAINER, RAW, Method.OFFLINE, "mounted read-only"),
+        (LXC, "managed_save", READ_ONLY_CONTAINER, RAW, Method.OFFLINE, "mounted read-only"),
         (NO_BACKUP, "auto", strict(RUNNING), DISK, Method.MIRROR, "the guest is running"),
         (NEW, "auto", RUNNING, LVM, Method.STREAM, "can be read as of this moment"),
         (NEW, "stream", PAUSED, LVM, Method.STREAM, "snapshot_method asks"),
@@ -124,6 +128,15 @@ def test_choice(capabilities, config, guest, disk, method, reason):
         (NEW, "auto", decrypting(CRASHED), DM_CRYPT, "that is crashed cannot be saved"),
         (NEW, "auto", RUNNING, VMDK, "format vmdk in a file"),
         (LXC, "auto", CONTAINER, RAW, "a container that runs"),
+        (LXC, "auto", WRITABLE_CONTAINER, RAW, "may be written to; stop the container first"),
+        (LXC, "managed_save", WRITABLE_CONTAINER, RAW, "may be written to"),
+        (
+            LXC,
+            "auto",
+            dataclasses.replace(STOPPED_CONTAINER, mounted_writable=True),
+            RAW,
+            "may be written to",
+        ),
         (LXC, "managed_save", CONTAINER, RAW, "a container that runs"),
         (LXC, "mirror", CONTAINER, RAW, "a container that runs"),
         (NO_BACKUP, "stream", RUNNING, DISK, "needs libvirt 7.2.0"),

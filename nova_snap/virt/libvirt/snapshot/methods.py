@@ -51,6 +51,8 @@ class GuestFacts:
     :ivar may_decrypt: the operator lets images hold decrypted what is encrypted on the host.
     :ivar host_devices: it uses devices of the host, which are to be taken from it before it is
         saved.
+    :ivar mounted_writable: it is a container, and its disk is mounted and may be written to.
+    :ivar mounted_read_only: the same, but nobody can write to it.
     """
 
     power_state: int
@@ -60,6 +62,8 @@ class GuestFacts:
     quiesce_required: bool = False
     may_decrypt: bool = False
     host_devices: bool = False
+    mounted_writable: bool = False
+    mounted_read_only: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,6 +157,18 @@ _RULES: Final[Sequence[_Rule]] = (
         "the disk is encrypted, and its image would not be; the operator can allow that by "
         "[libvirt] snapshot_encrypted_disks = decrypt",
     ),
+    # A container's file system is mounted in the host's own kernel: see container.py.
+    _Rule(
+        lambda case: case.is_container and case.guest.mounted_writable,
+        None,
+        "the container's file system is mounted, and may be written to; stop the container first, "
+        "or run it with its root <readonly/>",
+    ),
+    _Rule(
+        lambda case: case.is_container and case.guest.mounted_read_only,
+        Method.OFFLINE,
+        "the container's file system is mounted read-only: its disk is read where it lies",
+    ),
     _Rule(
         lambda case: not case.guest.active and case.guest.has_managed_save,
         Method.OFFLINE,
@@ -163,13 +179,11 @@ _RULES: Final[Sequence[_Rule]] = (
         Method.OFFLINE,
         "the guest is shut off: its disk is read where it lies",
     ),
-    # A container's file system is mounted in the host's own kernel. libvirt can neither save a
-    # container nor copy its disk, and what the file holds while it is mounted is not even what a
-    # power failure would leave: pages that are not written yet are missing in any order.
     _Rule(
         lambda case: case.is_container,
         None,
-        "a container that runs can be neither copied nor saved; stop it first",
+        "a container that runs can be neither copied nor saved, and its file system is not seen to "
+        "be mounted read-only; stop it first",
     ),
     _Rule(
         lambda case: case.guest.power_state == power_state.SHUTDOWN,

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from oslo_config import cfg
 
 from nova_snap.stream import nbd, pipeline
+from nova_snap.virt.libvirt import chain as chains
 from nova_snap.virt.libvirt import qemu_nbd, write_watch
 from nova_snap.virt.libvirt.backup_job import Export
 from nova_snap.virt.libvirt.snapshot.base import (
@@ -28,6 +29,8 @@ from nova_snap.virt.libvirt.snapshot.base import (
 )
 from nova_snap.virt.libvirt.snapshot.stream import open_content, socket_directory
 from nova_snap.virt.libvirt.snapshot.workdir import WorkDir
+
+_Watch = write_watch.WriteWatch | write_watch.FileWatch
 
 
 class Offline:
@@ -90,7 +93,7 @@ class Offline:
         with image.backend.keys(chain) as keys:
             export = stack.enter_context(qemu_nbd.export(chain, socket, log, on_start, keys))
         # Nothing was read of it yet: what was written before this harms nothing.
-        return _Reader(image, export, write_watch.watch(chain))
+        return _Reader(image, export, _watch(request, chain))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,10 +102,17 @@ class _Reader:
 
     image: ImageRequest
     export: Export
-    watch: write_watch.WriteWatch | None
+    watch: _Watch | None
 
 
-def _checked(content: Content, watch: write_watch.WriteWatch | None) -> Content:
+def _watch(request: Request, chain: chains.Chain) -> _Watch | None:
+    watch = write_watch.watch(chain)
+    if watch is None and request.domain.virt_type == "lxc":
+        return write_watch.FileWatch(chain[0].path)
+    return watch
+
+
+def _checked(content: Content, watch: _Watch | None) -> Content:
     """The content, without its end if the disk was written to meanwhile."""
     if watch is None:
         return content

@@ -7,12 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from oslo_config import cfg
 
 from nova_snap import exception
-from nova_snap.virt.libvirt import domain_xml, imagebackend, quiesce, snapshot_metadata
+from nova_snap.virt.libvirt import (
+    container,
+    domain_xml,
+    imagebackend,
+    quiesce,
+    snapshot_metadata,
+)
 from nova_snap.virt.libvirt.capabilities import Capabilities
 from nova_snap.virt.libvirt.guest import Guest
 from nova_snap.virt.libvirt.snapshot import disk_set
-from nova_snap.virt.libvirt.snapshot.disk_set import DiskPlan, DiskSet
 from nova_snap.virt.libvirt.snapshot.direct_target import Target
+from nova_snap.virt.libvirt.snapshot.disk_set import DiskPlan, DiskSet
 from nova_snap.virt.libvirt.snapshot.methods import Choice, GuestFacts, Method, choose_method
 
 FindTarget = Callable[[domain_xml.Disk, str], Target]
@@ -61,14 +67,19 @@ def make(
     domain = guest.describe()
     wanted = disk_set.local_disks(domain) if all_disks else DiskSet([domain.root_disk()], {})
     disks = [_disk_plan(conf, disk) for disk in wanted.disks]
+    is_container = domain.virt_type == "lxc"
+    mounted = container.look(disks[0].disk) if is_container else None
     facts = GuestFacts(
         power_state=guest.power_state(),
         active=guest.is_active(),
         virt_type=domain.virt_type,
-        has_managed_save=guest.has_managed_save(),
+        # libvirt's driver for containers does not know the question.
+        has_managed_save=not is_container and guest.has_managed_save(),
         quiesce_required=policy.required,
         may_decrypt=conf.libvirt.snapshot_encrypted_disks == "decrypt",
         host_devices=bool(domain.host_devices),
+        mounted_writable=mounted is not None and not mounted.read_only,
+        mounted_read_only=mounted is not None and mounted.read_only,
     )
     method: str = conf.libvirt.snapshot_method
     target = None
