@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``nova-snap-manage``: the database, and which domains are instances."""
+"""``nova-snap-manage``: the database, which domains are instances, and what is under way."""
 
 import argparse
 import json
@@ -20,6 +20,7 @@ from nova_snap.db import migration
 from nova_snap.db.session import Database
 from nova_snap.image import glance
 from nova_snap.objects.instance import Instance, InstanceFilters, InstanceList
+from nova_snap.objects.snapshot_request import SnapshotRequest
 
 PROG = "nova-snap-manage"
 
@@ -118,6 +119,23 @@ def instance_forget(conf: cfg.ConfigOpts) -> int:
     return 1 if failed else 0
 
 
+# -- snapshot --------------------------------------------------------------------------------
+
+
+def snapshot_list(conf: cfg.ConfigOpts) -> int:
+    """Show the snapshots that are asked for, queued or running, of all hosts or of one."""
+    context = nova_context.get_admin_context(Database(conf))
+    row = "{:36}  {:36}  {:20}  {:12}  {:7}  {}"
+    print(row.format("image", "instance", "host", "action", "phase", "since (UTC)"))
+    for found in SnapshotRequest.get_all(context, conf.command.on_host):
+        since = found.phase_since.isoformat(" ", "seconds")
+        host = found.host or "-"
+        print(
+            row.format(found.image_id, found.instance_uuid, host, found.action, found.phase, since)
+        )
+    return 0
+
+
 # -- api -------------------------------------------------------------------------------------
 
 
@@ -165,6 +183,11 @@ def add_parsers(subparsers: Any) -> None:
     description.add_argument(
         "--microversion", type=_microversion, default=microversion.MAX, metavar="2.X"
     )
+
+    snapshot = subparsers.add_parser("snapshot", help="snapshots that have not ended")
+    group = snapshot.add_subparsers(dest="action", required=True)
+    listing = _add_command(group, "list", snapshot_list)
+    listing.add_argument("--host", dest="on_host", metavar="HOST", help="only those of this host")
 
     instance = subparsers.add_parser("instance", help="which domains are instances")
     group = instance.add_subparsers(dest="action", required=True)

@@ -18,12 +18,19 @@ def request_get(session: orm.Session, image_id: str) -> models.SnapshotRequest |
     return session.scalars(sa.select(table).where(table.image_id == image_id)).first()
 
 
-def requests_since_before(
-    session: orm.Session, before: datetime.datetime
+def requests(
+    session: orm.Session, *, before: datetime.datetime | None = None, host: str | None = None
 ) -> Sequence[models.SnapshotRequest]:
-    """Requests that have been in their phase since before then, oldest first."""
+    """Requests by how long they have been in their phase, the longest first.
+
+    :param before: only those that have been in it since before then.
+    """
     table = models.SnapshotRequest
-    query = sa.select(table).where(table.phase_since < before).order_by(table.phase_since)
+    query = sa.select(table).order_by(table.phase_since)
+    if before is not None:
+        query = query.where(table.phase_since < before)
+    if host is not None:
+        query = query.where(table.host == host)
     return session.scalars(query).all()
 
 

@@ -110,8 +110,14 @@ class SnapshotRequest:
         """Requests that have been in their phase for longer than that, oldest first."""
         before = timeutils.utcnow() - datetime.timedelta(seconds=seconds)
         with context.db.reader() as session:
-            rows = snapshot_queries.requests_since_before(session, before)
+            rows = snapshot_queries.requests(session, before=before)
             return [cls._from_row(row) for row in rows]
+
+    @classmethod
+    def get_all(cls, context: RequestContext, host: str | None = None) -> list[SnapshotRequest]:
+        """All that there are, or those of one host, oldest first."""
+        with context.db.reader() as session:
+            return [cls._from_row(row) for row in snapshot_queries.requests(session, host=host)]
 
     @staticmethod
     @retry_on_deadlock

@@ -116,6 +116,10 @@ class TestStop:
         wait_until(lambda: self.position(context, third) == 2, "the position")
         server = client.server(third.uuid)
         assert server["OS-EXT-STS:task_state"] == task_states.IMAGE_SNAPSHOT
+        listed = [line.split() for line in first.manage("snapshot", "list").splitlines()[1:]]
+        assert sorted((line[0], line[4]) for line in listed) == sorted(
+            zip(images, ("running", "queued", "queued"), strict=True)
+        )
 
         began = time.monotonic()
         first.services[COMPUTE].stop(timeout=3 * STOP_SECONDS)

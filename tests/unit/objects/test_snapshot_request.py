@@ -68,6 +68,8 @@ class TestSnapshotRequest:
         assert SnapshotRequest.get_unchanged(context, 3600) == []
         (found,) = SnapshotRequest.get_unchanged(context, -1)
         assert found.image_id == image_id
+        assert SnapshotRequest.get_all(context, "compute-1") == [found]
+        assert SnapshotRequest.get_all(context, "compute-2") == []
 
     def test_of_many_one_reaps(self, context: RequestContext, database: Database) -> None:
         image_id = record(context)
