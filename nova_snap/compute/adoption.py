@@ -56,7 +56,8 @@ def adopt(
     owner: Owner,
 ) -> tuple[Instance, bool]:
     """Make the domain an instance of this host; a domain that is one already stays as it is, but
-    that what its image says is asked for again if it could not be had before.
+    that its disks are those that it has now, and that what its image says is asked for again if it
+    could not be had before.
 
     What Nova's metadata in the domain's XML says wins over ``owner``.
 
@@ -74,6 +75,8 @@ def adopt(
         if known.host != host:
             raise exception.AlreadyAdopted(instance_uuid=known.uuid, host=known.host)
         _complete(context, image_api, known)
+        if known.is_adopted:
+            _update_disks(context, known, domain)
         return known, False
     instance = _instance(domain, host, owner)
     instance.system_metadata = _system_metadata(context, image_api, domain)
@@ -148,6 +151,16 @@ def _mappings(domain: AdoptedDomain) -> list[BlockDeviceMapping]:
         for disk in domain.disks
         if disk.device_type in ("disk", "lun")
     ]
+
+
+def _update_disks(context: RequestContext, instance: Instance, domain: AdoptedDomain) -> None:
+    """What was attached or detached since. A disk that is the same stays as it is known."""
+    known = BlockDeviceMappingList.get_by_instance_uuid(context, instance.uuid)
+    by_place = {(disk.device_name, disk.volume_id): disk for disk in known}
+    found = [by_place.get((disk.device_name, disk.volume_id), disk) for disk in _mappings(domain)]
+    if found != list(known):
+        LOG.info("The disks of instance %s are others by now", instance.uuid)
+        BlockDeviceMappingList(found).replace(context, instance.uuid)
 
 
 def _mapping(disk: AdoptedDisk, image_ref: str | None, *, is_root: bool) -> BlockDeviceMapping:

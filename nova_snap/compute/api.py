@@ -189,9 +189,12 @@ class API:
             name,
             snapshot_kinds.SNAPSHOT.image_type,
             extra_properties or {},
+            record_as=snapshot_kinds.SNAPSHOT.action,
         )
         discard = functools.partial(self._discard_image, context)
-        return self._volume_snapshots.take(context, instance, name, create, discard)
+        image = self._volume_snapshots.take(context, instance, name, create, discard)
+        SnapshotRequest.forget(context, image["id"])
+        return image
 
     # -- steps of a snapshot ---------------------------------------------------------------
 
@@ -241,12 +244,12 @@ class API:
         name: str,
         image_type: str,
         extra_properties: Mapping[str, str],
-        record_as: str | None = None,
+        record_as: str,
     ) -> Mapping[str, Any]:
         """The image's record; an instance of another project is told of it as a member.
 
-        :param record_as: the action that it is for, written down before there is an image: of one
-            that a host is to fill, so that it is found should nobody live to ask the host.
+        :param record_as: the action that it is for, written down before there is an image, so that
+            it is found should nobody live to fill it.
         """
         meta = image_properties.build(
             context,

@@ -31,8 +31,9 @@ tries, the client waits; when it gives up, the client gets 503 and nothing has c
         default=30,
         min=1,
         help="""
-Seconds that the API waits for a compute host's answer where it needs one: the console's output.
-The client gets 503 then.
+Seconds that the API waits for a compute host's answer where it needs one: the console's output, and
+that a guest is frozen or thawed for the snapshots of its volumes. Keep it above twice the hosts'
+[libvirt] agent_timeout. The client gets 503 then.
 """,
     ),
 ]

@@ -239,6 +239,12 @@ def _column(name: str) -> orm.InstrumentedAttribute[Any]:
 # -- what belongs to an instance -------------------------------------------------------------
 
 
+def bdms_delete(session: orm.Session, instance_id: int) -> None:
+    """Forget the disks of an instance."""
+    model = models.BlockDeviceMapping
+    session.execute(sa.delete(model).where(model.instance_id == instance_id))
+
+
 def bdms_of(
     session: orm.Session, uuids: Sequence[str]
 ) -> Sequence[tuple[str, models.BlockDeviceMapping]]:

@@ -82,10 +82,20 @@ class BlockDeviceMappingList(Sequence[BlockDeviceMapping]):
     @retry_on_deadlock
     def create(self, context: RequestContext, instance_uuid: str) -> None:
         """Add them all to an instance that has just been created."""
+        self._write(context, instance_uuid, replace=False)
+
+    @retry_on_deadlock
+    def replace(self, context: RequestContext, instance_uuid: str) -> None:
+        """Make them all the disks that an instance has."""
+        self._write(context, instance_uuid, replace=True)
+
+    def _write(self, context: RequestContext, instance_uuid: str, *, replace: bool) -> None:
         with context.db.writer() as session:
             instance = queries.instance_get(session, instance_uuid)
             if instance is None:
                 raise ValueError(f"no instance {instance_uuid}")
+            if replace:
+                queries.bdms_delete(session, instance.id)
             for mapping in self._mappings:
                 values = {name: getattr(mapping, name) for name in _FIELDS}
                 session.add(models.BlockDeviceMapping(instance_id=instance.id, **values))

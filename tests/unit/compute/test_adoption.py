@@ -20,6 +20,7 @@ from tests.fixtures.images import MemoryImages
 
 UUID = "0c1e5b5e-6f8e-4e0b-9a55-3d0a8d1f4f11"
 VOLUME = "8d7ad6c8-54c1-4c5a-9f0b-1a6d8c0a5d77"
+OTHER_VOLUME = "8d7ad6c8-54c1-4c5a-9f0b-1a6d8c0a5d78"
 OWNER = adoption.Owner("given-project", "given-user")
 NOBODY = adoption.Owner(None, None)
 
@@ -220,6 +221,19 @@ class TestAdopt:
     def test_vm_state(self, state: int, saved: bool, vm_state: str) -> None:
         instance, _ = self.adopt(state=state, has_managed_save=saved)
         assert (instance.vm_state, instance.power_state) == (vm_state, state)
+
+    def test_again_after_volumes_were_attached_and_detached(self) -> None:
+        root = AdoptedDisk("vda", "virtio", "network", None, "raw", serial=VOLUME, size_gb=2)
+        old = AdoptedDisk("vdb", "virtio", "network", None, "raw", serial=OTHER_VOLUME, size_gb=1)
+        new = dataclasses.replace(old, device_name="vdc")
+        self.adopt(disks=[root, old])
+        before = BlockDeviceMappingList.get_by_instance_uuid(self.admin, UUID)
+        _, made = self.adopt(disks=[root, new])
+        assert not made
+        after = BlockDeviceMappingList.get_by_instance_uuid(self.admin, UUID)
+        assert after[0] == before[0]
+        assert [disk.device_name for disk in after] == ["/dev/vda", "/dev/vdc"]
+        assert [disk.volume_id for disk in after] == [VOLUME, OTHER_VOLUME]
 
     def test_a_volume_is_known_by_its_serial(self) -> None:
         root = AdoptedDisk("vda", "virtio", "network", None, "raw", serial=VOLUME, size_gb=2)
