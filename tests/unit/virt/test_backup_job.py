@@ -2,6 +2,7 @@
 """A backup job ends in every outcome, and before its scratch file can hurt the guest."""
 
 import contextlib
+import dataclasses
 import os
 import threading
 
@@ -11,6 +12,7 @@ from lxml import etree
 from nova_snap import exception
 from nova_snap.virt.libvirt import backup_job, domain_xml
 from nova_snap.virt.libvirt.backup_job import ScratchGuard
+from nova_snap.virt.libvirt.domain_disks import Encryption, SecretReference
 from tests.unit.virt import doubles
 
 SOCKET = "/run/nova-snap/s1/nbd"
@@ -120,6 +122,27 @@ def test_xml_of_several_disks():
         for node in root.iterfind("disks/disk[@backup='yes']")
     ]
     assert found == [("vda", "vda", "/d/a"), ("vdb", "vdb", "/d/b")]
+
+
+@pytest.mark.parametrize(
+    ("secret", "attributes"),
+    [
+        (SecretReference("volume", uuid="u1"), {"type": "passphrase", "uuid": "u1"}),
+        (SecretReference("volume", usage="a&b"), {"type": "passphrase", "usage": "a&b"}),
+    ],
+)
+@pytest.mark.parametrize("where", ["disk", "backing file"])
+def test_xml_of_an_encrypted_disk(secret, attributes, where):
+    """Its scratch file is encrypted with the same secret."""
+    luks = Encryption("luks", secret)
+    backing = (domain_xml.Layer("/base", "qcow2", luks),)
+    found = {"encryption": luks} if where == "disk" else {"backing": backing}
+    disks = [dataclasses.replace(each, **found) for each in DOMAIN.disks]
+    domain = dataclasses.replace(DOMAIN, disks=disks)
+    root = etree.fromstring(backup_job.job_xml(domain, SOCKET, {"vda": "/scratch"}))
+    (encryption,) = root.iterfind("disks/disk/scratch/encryption")
+    assert encryption.get("format") == "luks"
+    assert dict(encryption.find("secret").attrib) == attributes
 
 
 def test_socket_of_our_own_xml_is_found_again():
