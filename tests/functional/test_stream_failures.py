@@ -98,11 +98,12 @@ class TestImageService:
 
 
 class Deletion:
-    """A monitor of a snapshot whose image is deleted."""
+    """A monitor of a snapshot whose image is deleted, or that is cancelled for another reason."""
 
-    def __init__(self, tells: bool) -> None:
+    def __init__(self, tells: bool, error: exception.NovaSnapError | None = None) -> None:
         """:param tells: calls back at once, and does not only answer when it is asked."""
         self.at = 0.0
+        self._error = error or exception.ImageNotFound(image_id="image")
         self._tells = tells
         self._callbacks = []
 
@@ -117,10 +118,22 @@ class Deletion:
 
     def check(self) -> None:
         if self.at:
-            raise exception.ImageNotFound(image_id="image")
+            raise self._error
 
     def on_cancel(self, callback) -> None:
         self._callbacks.append(callback)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [exception.SnapshotTimeout(seconds=1), exception.ServiceStopping()],
+    ids=["too-long", "service-stops"],
+)
+def test_it_is_cancelled_by_the_service_itself(guest, world, error):
+    """What else must be so after a failure, the fixture looks at."""
+    monitor = Deletion(tells=True, error=error)
+    world.images.on_bytes = stream_parts.once(monitor.delete, taken=MIB)
+    assert world.fails(guest, monitor) is error
 
 
 class TestImageIsDeleted:
