@@ -57,8 +57,9 @@ that downloads the same one. Raise it where images are large and the way to them
             ("vdi", "For other hypervisors."),
         ],
         help="""
-Format of the images that snapshots become. Unset, an image has its disk's own format. Set it to
-qcow2 where the disks are raw and the images should not have the disk's whole size.
+Format of the images that snapshots become. Unset, an image has its disk's own format, and is raw
+for a logical volume, another block device or an RBD image. Set it to qcow2 where the disks are raw
+and the images should not have the disk's whole size.
 """,
     ),
     cfg.StrOpt(
