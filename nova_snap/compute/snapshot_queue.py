@@ -104,7 +104,8 @@ class SnapshotQueue:
         keys = [str(key) for key in self._queue.waiting()]
         for before, key in enumerate(keys, start=1):
             entry = self._entry(key)
-            if entry is not None and entry.told != before:
+            # Far from the front a step is no news: each is written to the database.
+            if entry is not None and abs(entry.told - before) >= max(1, before // 10):
                 self._tell(entry, before)
         for key in self._some(keys):
             entry = self._entry(key)
