@@ -196,11 +196,17 @@ class TestAll:
 class TestWSGI:
     def test_the_application_is_built_from_the_environment(self, config: pathlib.Path) -> None:
         manage(config, "db", "sync")
+        # Housekeeping begins with the first request: a thread of before would not survive a fork.
         program = (
+            "import threading\n"
             "from nova_snap.wsgi.api import application\n"
             "from webob import Request\n"
+            "def keeps_house():\n"
+            "    return 'housekeeping' in [thread.name for thread in threading.enumerate()]\n"
+            "print(keeps_house())\n"
             "request = Request.blank('/v2.1/servers', headers={'X-Auth-Token': 'u:p'})\n"
             "print(request.get_response(application).json)\n"
+            "print(keeps_house())\n"
         )
         with config.open("a") as file:
             file.write("[DEFAULT]\ntransport_url = fake://\n")
@@ -211,7 +217,7 @@ class TestWSGI:
             text=True,
             timeout=SOON,
         )
-        assert done.stdout == "{'servers': []}\n", done.stderr
+        assert done.stdout == "False\n{'servers': []}\nTrue\n", done.stderr
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes]) -> requests.Response:
