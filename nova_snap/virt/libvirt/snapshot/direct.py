@@ -58,12 +58,11 @@ class Direct:
                 quiesced = self._take_snapshot(request, work)
             request.begin()
             with _refusals():
-                size = self._cluster.info(self._target.source).size
                 self._clone(work)
-                self._detach(work, size)
+                self._detach(work)
                 self._cluster.create_snapshot(self._target.clone, GLANCE_SNAPSHOT)
                 self._cluster.protect(self._target.clone, GLANCE_SNAPSHOT)
-            yield Point([Location(self._target.url, size)], quiesced=quiesced)
+            yield Point([Location(self._target.url, self._target.size)], quiesced=quiesced)
         except BaseException:
             self._remove(work)
             raise
@@ -71,20 +70,28 @@ class Direct:
 
     def _take_snapshot(self, request: Request, work: _Work) -> bool:
         """:returns: whether the guest's file systems were frozen at that moment."""
-        target = self._target
         request.monitor.check()
         work.note()
         if not request.quiesce:
-            self._cluster.create_snapshot(target.source, target.snapshot)
+            self._create_snapshot(work)
             return False
         with self._quiescer.frozen(
             request.guest,
             request.quiesce_required,
             lambda frozen: request.workdir.note(frozen=frozen),
         ) as quiesced:
-            seconds: float = self._conf.libvirt.agent_timeout
-            self._cluster.create_snapshot(target.source, target.snapshot, seconds)
+            # The guest's writes wait for it.
+            self._create_snapshot(work, self._conf.libvirt.agent_timeout)
         return quiesced
+
+    def _create_snapshot(self, work: _Work, seconds: float | None = None) -> None:
+        try:
+            self._cluster.create_snapshot(self._target.source, self._target.snapshot, seconds)
+        except exception.CephFailed as exc:
+            if exc.exit_code is not None:
+                # Refused: there is none to remove, and whoever may not make one may not look.
+                work.settle()
+            raise
 
     def _clone(self, work: _Work) -> None:
         target = self._target
@@ -93,19 +100,19 @@ class Direct:
         try:
             self._cluster.clone(target.source, target.snapshot, target.clone)
         except exception.CephFailed as exc:
-            if exc.exit_code == errno.EEXIST:
-                # Whoever has made that: it is not ours to remove.
+            if exc.exit_code is not None:
+                # Refused: there is none, or it is one that is not ours to remove.
                 work.note(clone="")
             raise
 
-    def _detach(self, work: _Work, size: int) -> None:
+    def _detach(self, work: _Work) -> None:
         """Make the clone independent of the disk, if it is to be, and drop the disk's snapshot.
 
         Where the clone stays one, Ceph removes the snapshot with it, if clones are of its second
         format; else the next snapshot of the disk does.
         """
         how = self._conf.libvirt.snapshot_direct_flatten
-        if how != "never" and not self._flattened_by_manager(work, size, how == "auto"):
+        if how != "never" and not self._flattened_by_manager(work, how == "auto"):
             self._cluster.flatten(
                 self._target.clone,
                 self._conf.libvirt.snapshot_direct_timeout,
@@ -115,7 +122,7 @@ class Direct:
             )
         ceph_made.remove_snapshot(self._cluster, self._target.source, self._target.snapshot)
 
-    def _flattened_by_manager(self, work: _Work, size: int, may_refuse: bool) -> bool:
+    def _flattened_by_manager(self, work: _Work, may_refuse: bool) -> bool:
         if self._conf.libvirt.snapshot_direct_flatten == "host":
             return False
         try:
@@ -126,12 +133,13 @@ class Direct:
             LOG.warning("All of %s will pass this host: %s", self._target.clone, exc)
             return False
         work.note(task=task)
-        self._wait_for(task, work.request, size)
+        self._wait_for(task, work.request)
         work.note(task="")
         return True
 
-    def _wait_for(self, task: str, request: Request, size: int) -> None:
+    def _wait_for(self, task: str, request: Request) -> None:
         """:raises nova_snap.exception.CephFailed: if the task fails, or takes too long."""
+        size = self._target.size
         seconds: float = self._conf.libvirt.snapshot_direct_timeout
         deadline = time.monotonic() + seconds
         cancelled = threading.Event()
@@ -151,6 +159,8 @@ class Direct:
 
     def _remove(self, work: _Work) -> None:
         """What cannot be removed now stays in the journal, for the next start or snapshot."""
+        if work.is_settled:
+            return
         try:
             ceph_made.remove(self._cluster, work.made)
         except exception.CephFailed as exc:
@@ -166,13 +176,16 @@ class _Work:
     def __init__(self, request: Request, made: Made) -> None:
         self.request = request
         self.made = made
+        self.is_settled = True
 
     def note(self, **facts: str) -> None:
         self.made = dataclasses.replace(self.made, **facts)
+        self.is_settled = False
         self.request.workdir.note(ceph=self.made.facts())
 
     def settle(self) -> None:
-        """There is nothing to remove any more."""
+        """There is nothing to remove, or nothing that is ours."""
+        self.is_settled = True
         self.request.workdir.note(ceph={})
 
 

@@ -28,12 +28,14 @@ class Target:
 
     :ivar fsid: of the cluster.
     :ivar source: the disk.
+    :ivar size: of the disk, in bytes.
     :ivar pool: of the image service.
     """
 
     cluster: rbd.Cluster
     fsid: str
     source: rbd.Image
+    size: int
     pool: str
     image_id: str
 
@@ -76,11 +78,11 @@ def find(
     cluster = rbd.Cluster(conf, rbd.Access.of(conf, source))
     image = rbd.Image(source.pool, source.image, source.namespace or "")
     try:
-        fsid = cluster.fsid()
-        pool = conf.libvirt.snapshot_direct_pool or _pool(cluster, fsid, image, base)
+        fsid, info = cluster.fsid(), cluster.info(image)
+        pool = conf.libvirt.snapshot_direct_pool or _pool(fsid, info.parent, base)
     except exception.CephFailed as exc:
         raise exception.DirectUnavailable(reason=str(exc)) from exc
-    return Target(cluster, fsid, image, pool, image_id)
+    return Target(cluster, fsid, image, info.size, pool, image_id)
 
 
 def _obstacle(
@@ -97,9 +99,11 @@ def _obstacle(
     return None
 
 
-def _pool(cluster: rbd.Cluster, fsid: str, image: rbd.Image, base: Mapping[str, Any]) -> str:
-    """The image service's pool, by where the base image is."""
-    parent = cluster.info(image).parent
+def _pool(fsid: str, parent: rbd.Image | None, base: Mapping[str, Any]) -> str:
+    """The image service's pool, by where the base image is.
+
+    :param parent: what the disk is a clone of.
+    """
     # A disk can be a clone of other things too, such as a volume's snapshot.
     if parent is not None and not parent.namespace and parent.name == base.get("id"):
         return parent.pool
