@@ -164,3 +164,40 @@ def test_format_that_cannot_be_streamed(image_format):
     with pytest.raises(exception.SnapshotMethodUnavailable, match=f"to be {image_format}"):
         choose_method(NEW, "stream", RUNNING, DISK, image_format)
     assert choose_method(NEW, "auto", RUNNING, LVM, image_format).method is Method.MANAGED_SAVE
+
+
+@pytest.mark.parametrize("config", ["auto", "direct"])
+@pytest.mark.parametrize("guest", [RUNNING, PAUSED, SHUT_OFF, SUSPENDED, SHUTTING_DOWN, CRASHED])
+def test_storage_cluster_that_can_make_the_image(config, guest):
+    """Whatever the guest does, and whatever libvirt can do."""
+    for capabilities in (NEW, TOO_OLD_QEMU):
+        choice = choose_method(capabilities, config, strict(guest), RBD, "raw", None)
+        assert choice.method is Method.DIRECT
+        assert "in one storage cluster" in choice.reason
+
+
+@pytest.mark.parametrize(
+    ("config", "guest", "method"),
+    [
+        ("auto", RUNNING, Method.STREAM),
+        ("auto", SHUT_OFF, Method.OFFLINE),
+        ("stream", RUNNING, Method.STREAM),
+        ("managed_save", RUNNING, Method.MANAGED_SAVE),
+    ],
+)
+def test_storage_cluster_that_cannot(config, guest, method):
+    choice = choose_method(NEW, config, guest, RBD, "raw", "the pool is not known")
+    assert choice.method is method
+    wondered_at = "; not by method direct: the pool is not known"
+    assert choice.reason.endswith(wondered_at) == (config == "auto")
+
+
+def test_disk_in_a_cluster_is_no_reason_to_suspend_its_guest():
+    with pytest.raises(exception.SnapshotMethodUnavailable, match="would have to be suspended"):
+        choose_method(NO_BACKUP, "auto", RUNNING, RBD, "raw", "the pool is not known")
+
+
+@pytest.mark.parametrize("disk", [DISK, RBD])
+def test_direct_alone(disk):
+    with pytest.raises(exception.SnapshotMethodUnavailable, match="asks for direct, and no"):
+        choose_method(NEW, "direct", RUNNING, disk, "raw", "no")
