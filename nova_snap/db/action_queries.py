@@ -64,11 +64,18 @@ def action_update(session: orm.Session, action_id: int, values: Mapping[str, Any
     )
 
 
-def action_finish(session: orm.Session, action_id: int, values: Mapping[str, Any]) -> None:
-    """Set columns of an action that has not ended; the first end counts."""
+def action_finish(
+    session: orm.Session, action_id: int, values: Mapping[str, Any], *, unless_ended: bool
+) -> None:
+    """Set columns of an action that ends.
+
+    :param unless_ended: leave it alone if it has ended before.
+    """
     table = models.InstanceAction
-    one = (table.id == action_id, table.finish_time.is_(None))
-    session.execute(sa.update(table).where(*one).values(**values))
+    statement = sa.update(table).where(table.id == action_id)
+    if unless_ended:
+        statement = statement.where(table.finish_time.is_(None))
+    session.execute(statement.values(**values))
 
 
 def events_of(session: orm.Session, action_id: int) -> Sequence[models.InstanceActionEvent]:

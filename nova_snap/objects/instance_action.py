@@ -107,15 +107,20 @@ class InstanceAction:
             return [cls._from_row(row) for row in rows]
 
     @retry_on_failover
-    def finish(self, context: RequestContext, error: str | None = None) -> None:
-        """Record that it ended; ``error`` says why it failed. Whoever says so first is right:
-        what was given up from elsewhere may still end where it ran."""
+    def finish(
+        self, context: RequestContext, error: str | None = None, *, unless_ended: bool = False
+    ) -> None:
+        """Record that it ended; ``error`` says why it failed.
+
+        :param unless_ended: whoever has said so first is right: what was given up from elsewhere
+            may still end where it ran.
+        """
         values = {
             "finish_time": timeutils.utcnow(),
             "message": None if error is None else error[:_MESSAGE_LENGTH],
         }
         with context.db.writer() as session:
-            action_queries.action_finish(session, self.id, values)
+            action_queries.action_finish(session, self.id, values, unless_ended=unless_ended)
 
     def events(self, context: RequestContext) -> list[InstanceActionEvent]:
         """Its steps, newest first."""

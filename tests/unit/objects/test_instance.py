@@ -303,6 +303,17 @@ class TestActions:
         assert step.traceback is not None
         assert 'raise ValueError("too bad")' in step.traceback
 
+    def test_the_first_reason_counts_where_that_is_asked_for(self, context: RequestContext) -> None:
+        action = InstanceAction.start(context, make_instance(context).uuid, "createImage")
+        action.finish(context, "the host is down", unless_ended=True)
+        action.finish(context, "the image was deleted", unless_ended=True)
+        (found,) = InstanceAction.get_by_instance_uuid(context, action.instance_uuid)
+        assert found.message == "the host is down"
+        # What is done again after a restart may end well.
+        action.finish(context)
+        (found,) = InstanceAction.get_by_instance_uuid(context, action.instance_uuid)
+        assert found.message is None
+
     def test_an_action_of_another_request_is_not_found(self, context: RequestContext) -> None:
         made = make_instance(context)
         InstanceAction.start(context, made.uuid, "createImage")
