@@ -8,16 +8,15 @@ from typing import Final
 import libvirt
 
 from nova_snap import exception
+from nova_snap.virt.libvirt.capabilities import Capabilities
 from nova_snap.virt.libvirt.guest_calls import DomainCalls
 
-# What goes with a domain that is forgotten for good. A TPM's state goes by itself with versions of
-# libvirt that do not know the flag (before 8.9).
+# What goes with a domain that is forgotten for good.
 _UNDEFINE_ALL: Final = (
     libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
     | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
     | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
     | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
-    | getattr(libvirt, "VIR_DOMAIN_UNDEFINE_TPM", 0)
 )
 
 
@@ -96,9 +95,17 @@ class GuestLife(DomainCalls):
         """Remove its saved memory: the next start is a boot."""
         self._call("managedSaveRemove", lambda dom: dom.managedSaveRemove(0))
 
-    def undefine(self) -> None:
-        """Forget it, with saved memory, UEFI variables, TPM state and metadata of snapshots."""
-        self._call("undefineFlags", lambda dom: dom.undefineFlags(_UNDEFINE_ALL))
+    def undefine(self, capabilities: Capabilities) -> None:
+        """Forget it, with saved memory, UEFI variables, TPM state and metadata of snapshots.
+
+        :param capabilities: of the daemon, which refuses a flag that it does not know.
+        """
+        # A container has none of it. A daemon without the flag removes a TPM's state by itself,
+        # unless the XML has persistent_state.
+        flags = 0 if capabilities.hypervisor == "LXC" else _UNDEFINE_ALL
+        if flags and capabilities.can_keep_tpm:
+            flags |= libvirt.VIR_DOMAIN_UNDEFINE_TPM
+        self._call("undefineFlags", lambda dom: dom.undefineFlags(flags))
 
     # -- its job ------------------------------------------------------------------------------
 

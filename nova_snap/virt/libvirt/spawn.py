@@ -197,7 +197,7 @@ def remove(host: Host, files: InstanceFiles, instance: driver.InstanceLike) -> N
         guest = host.get_guest_by_uuid(instance.uuid)
         guest.end()
         if guest.is_persistent():
-            guest.undefine()
+            guest.undefine(host.capabilities())
     except exception.DomainNotFound:
         LOG.debug("Instance %s has no domain any more", instance.uuid)
     files.remove(instance.uuid)
