@@ -201,9 +201,12 @@ def _await_created(
     """The volume service deletes no snapshot that it still makes."""
     woken = threading.Event()
     while (left := until - time.monotonic()) > 0:
-        if volume_api.get_snapshot(context, made.id, left + _LEAST_SECONDS).status != (
-            model.CREATING
-        ):
+        try:
+            found = volume_api.get_snapshot(context, made.id, left + _LEAST_SECONDS)
+        except exception.VolumeServiceError as error:
+            LOG.warning("Snapshot %s cannot be looked at: %s", made.id, error)
+            return
+        if found.status != model.CREATING:
             return
         woken.wait(_FIRST_PAUSE)
 

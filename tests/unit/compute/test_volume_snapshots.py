@@ -15,6 +15,7 @@ from nova_snap.db.session import Database
 from nova_snap.objects.block_device import BlockDeviceMapping
 from nova_snap.objects.instance import Instance
 from nova_snap.objects.instance_action import InstanceAction
+from nova_snap.objects.snapshot_request import SnapshotRequest
 from nova_snap.volume.model import SnapshotLimits
 from tests.fixtures.images import MemoryImages
 from tests.fixtures.service import HOST, make_context, make_instance
@@ -106,6 +107,9 @@ class Lab:
     def is_free(self) -> None:
         there = Instance.get_by_uuid(self.context, self.instance.uuid)
         assert (there.task_state, there.snapshot_image_id) == (None, None)
+        # Of an image of which nobody knows whether it was made, the journal still knows.
+        if "create" not in self.images.fail:
+            assert list(SnapshotRequest.count_by_phase(self.context)) == []
 
     def action(self) -> InstanceAction:
         (action,) = InstanceAction.get_by_instance_uuid(self.context, self.instance.uuid)
