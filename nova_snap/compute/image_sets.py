@@ -86,6 +86,11 @@ class FurtherImages:
         return image_id
 
 
+def is_in_set(image: Mapping[str, Any]) -> bool:
+    """Whether an image is tied to others. :param image: its record."""
+    return image.get(image_properties.SET) is not None
+
+
 def find_further(images: Lister, context: RequestContext, root_id: str) -> list[str]:
     """The other images of the set of ``root_id``, which itself may be gone. Never raises.
 

@@ -63,17 +63,26 @@ def _unwanted_further(
     image_id: str,
     statuses: Container[str] | None,
 ) -> Sequence[str]:
-    further = image_sets.find_further(image_api, context, image_id)
-    if statuses is None or not further:
-        return further
     try:
-        wanted = image_api.get(context, image_id)["status"] not in statuses
+        record = _look_at(image_api, context, image_id)
     except exception.ImageNotFound:
-        return further
+        # Nobody can tell any more whether there were others.
+        return image_sets.find_further(image_api, context, image_id)
     except exception.NovaSnapError as error:
         LOG.warning("Image %s cannot be looked at: %s", image_id, error)
         return []
-    return [] if wanted else further
+    if not image_sets.is_in_set(record):
+        return []
+    if statuses is not None and record["status"] not in statuses:
+        return []
+    return image_sets.find_further(image_api, context, image_id)
+
+
+def _look_at(image_api: ImageStore, context: RequestContext, image_id: str) -> Mapping[str, Any]:
+    try:
+        return image_api.get(context, image_id)
+    except exception.ImageForbidden:
+        return image_api.get(nova_context.get_admin_context(), image_id)
 
 
 def delete_image(
