@@ -82,6 +82,14 @@ def test_the_root_disk_is_taken_whatever_it_is() -> None:
     assert [each.target for each in found.disks] == ["vda"]
 
 
+def test_only_the_root_disk_of_a_container() -> None:
+    """Whether another one is mounted, and who may write to it, is not known."""
+    made = domain(disk("rootfs", "/i/disk"), disk("vdb", "/i/data"))
+    found = local_disks(dataclasses.replace(made, virt_type="lxc"))
+    assert [each.target for each in found.disks] == ["rootfs"]
+    assert found.left_out == {"vdb": "a container's"}
+
+
 @pytest.fixture
 def plans() -> list[DiskPlan]:
     made = domain(disk("vda", "/i/disk"), disk("vdb", "/i/disk.eph0"))

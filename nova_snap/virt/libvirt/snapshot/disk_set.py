@@ -49,7 +49,9 @@ def local_disks(domain: Domain) -> DiskSet:
     for disk in domain.disks:
         if disk is root or disk.device in _REMOVABLE:
             continue
-        reason = _why_not(disk)
+        # Whether a container's disk may be read depends on who has mounted it, and for others than
+        # the root disk nobody has looked.
+        reason = "a container's" if domain.virt_type == "lxc" else _why_not(disk)
         if reason is None:
             disks.append(disk)
         else:
