@@ -131,8 +131,8 @@ instant as the others (snapshot_method = mirror), none is.
         help="""
 By whom the image of a snapshot by method direct is made independent of the disk. Such an image is
 a clone of a snapshot of the disk at first, and there in no time. Until it is flattened the disk
-cannot be deleted, nor that snapshot of it. Set it to never where snapshots have to be done within a
-second whatever the disk's size, and images are deleted before their instances are: the disk's
+cannot be deleted, nor that snapshot of it. Set it to never where snapshots have to be done in a few
+seconds whatever the disk's size, and images are deleted before their instances are: the disk's
 snapshot goes then with the image, or with the next snapshot of the disk.
 """,
     ),
