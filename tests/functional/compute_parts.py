@@ -68,7 +68,7 @@ class GatedDriver(FakeDriver):
     """A fake driver that can be held up, that remembers what it was asked for, and that knows the
     guests that it has made: all others are not there.
 
-    :ivar gate: in front of the end of every spawn, and of every power_off.
+    :ivar gate: in front of the end of every spawn, power_off, pause and suspend.
     :ivar calls: pairs of the method and the instance's uuid.
     :ivar fail: what a method raises, by its name.
     """
@@ -110,7 +110,13 @@ class GatedDriver(FakeDriver):
 
     def pause(self, instance: InstanceLike) -> None:
         self._enter("pause", instance)
+        self.gate.pass_through()
         super().pause(instance)
+
+    def suspend(self, instance: InstanceLike) -> None:
+        self._enter("suspend", instance)
+        self.gate.pass_through()
+        super().suspend(instance)
 
     def reboot(self, instance: InstanceLike, hard: bool, timeout: float) -> None:
         self._enter("reboot hard" if hard else f"reboot soft {timeout:g}", instance)
