@@ -160,7 +160,7 @@ def give_up(
         delete_images(image_api, context, image_id, None if given_up else INCOMPLETE)
     said = reason(error)
     if action is not None:
-        action.finish(context, said)
+        action.finish(context, said, unless_ended=True)
     if isinstance(error, exception.InstanceNotFound):
         return
     if not isinstance(error, exception.ImageNotFound):
