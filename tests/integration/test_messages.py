@@ -144,6 +144,46 @@ def test_a_cast_becomes_a_backup_and_the_older_one_goes(
         images.get(context, older)
 
 
+@pytest.fixture
+def volume_server(context: RequestContext, compute_host: str) -> Instance:
+    """A server that an API takes a snapshot of, to image ``i``."""
+    return make_instance(
+        context,
+        host=compute_host,
+        task_state=task_states.IMAGE_SNAPSHOT_PENDING,
+        snapshot_image_id="i",
+        system_metadata={"image_hw_qemu_guest_agent": "yes"},
+    )
+
+
+def test_a_guest_is_frozen_and_thawed(
+    conf: cfg.ConfigOpts,
+    transport: oslo_messaging.Transport,
+    context: RequestContext,
+    volume_server: Instance,
+) -> None:
+    hosts = rpcapi.ComputeAPI(conf, transport)
+    hosts.quiesce_instance(context, volume_server, "i")
+    hosts.unquiesce_instance(context, volume_server, "i")
+    with pytest.raises(exception.QuiesceFailed, match="thawed before"):
+        hosts.unquiesce_instance(context, volume_server, "i")
+    with pytest.raises(exception.QuiesceFailed, match="no snapshot to image j"):
+        hosts.quiesce_instance(context, volume_server, "j")
+
+
+def test_a_host_of_an_older_version_cannot_freeze(
+    conf: cfg.ConfigOpts,
+    transport: oslo_messaging.Transport,
+    context: RequestContext,
+    volume_server: Instance,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for endpoint in (ComputeManager, LifecycleManager, VolumeManager):
+        monkeypatch.setattr(endpoint.target, "version", "1.1")
+    with pytest.raises(exception.QuiesceUnsupported, match="older version"):
+        rpcapi.ComputeAPI(conf, transport).quiesce_instance(context, volume_server, "i")
+
+
 def test_a_host_that_never_listened_is_told_at_once(
     conf: cfg.ConfigOpts,
     host: str,
