@@ -29,7 +29,7 @@ from nova_snap.context import RequestContext
 from nova_snap.db.session import Database
 from nova_snap.objects.instance import Instance, InstanceFilters, InstanceList
 from nova_snap.objects.service import Service
-from nova_snap.objects.snapshot_request import SnapshotRequest
+from nova_snap.objects.snapshot_request import RUNNING, SnapshotRequest
 
 LOG = log.getLogger(__name__)
 
@@ -44,6 +44,8 @@ _LEASE_SECONDS: Final = 300.0
 _ORPHAN_SECONDS: Final = 600.0
 # An image that the service may not delete is not looked at for ever.
 _FORGET_SECONDS: Final = 7 * 24 * 3600.0
+# What a snapshot that was cancelled may take to put its guest right.
+_STUCK_SECONDS: Final = 900.0
 # At most; a short snapshot_pending_timeout is looked after more often.
 _LOOK_SECONDS: Final = 60.0
 
@@ -64,6 +66,7 @@ class Reaper:
         in_hand: Container[str] = (),
     ) -> None:
         self._timeout: int = conf.snapshot_pending_timeout
+        self._snapshot_timeout: int = conf.snapshot_timeout
         self._down_time: int = conf.service_down_time
         self._image_api = image_api
         self._host = host
@@ -124,19 +127,24 @@ class Reaper:
                 self._end(context, instance, error)
 
     def end_dropped(self, context: RequestContext) -> None:
-        """Snapshots of this host that no thread of this process works on."""
+        """Snapshots of this host that no thread of this process works on, or only one that
+        hangs: in a file system that does not answer, say."""
         filters = InstanceFilters(host=self._host, task_states=TAKEN_UP)
         for instance in InstanceList.get_by_filters(context, filters):
             image_id = instance.snapshot_image_id
-            if image_id is None or image_id in self._in_hand:
+            if image_id is None:
+                continue
+            error: exception.NovaSnapError
+            if image_id not in self._in_hand:
+                error = exception.SnapshotDropped(host=self._host or "-", phase=instance.task_state)
+            elif self._is_stuck(context, image_id):
+                error = exception.SnapshotTimeout(seconds=self._snapshot_timeout)
+            else:
                 continue
             with contextlib.suppress(exception.InstanceNotFound):
                 # It may have ended between the list and the look at what is in hand.
                 instance.refresh()
                 if instance.task_state in TAKEN_UP and instance.snapshot_image_id == image_id:
-                    error = exception.SnapshotDropped(
-                        host=self._host or "-", phase=instance.task_state
-                    )
                     self._end(context, instance, error)
 
     def delete_orphans(self, context: RequestContext) -> None:
@@ -157,6 +165,17 @@ class Reaper:
             if _age(request.created_at) > _FORGET_SECONDS:
                 LOG.error("Image %s is looked for no more: delete it by hand", request.image_id)
                 SnapshotRequest.forget(context, request.image_id)
+
+    def _is_stuck(self, context: RequestContext, image_id: str) -> bool:
+        """Whether it was cancelled for its timeout long ago, and has not ended."""
+        if not self._snapshot_timeout:
+            return False
+        request = SnapshotRequest.get(context, image_id)
+        return (
+            request is not None
+            and request.phase == RUNNING
+            and _age(request.phase_since) > self._snapshot_timeout + _STUCK_SECONDS
+        )
 
     # -- ending ----------------------------------------------------------------------------
 

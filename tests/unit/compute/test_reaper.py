@@ -265,6 +265,34 @@ class TestDropped:
         reaper.end_dropped(admin)
         assert is_free(context, running)
 
+    def test_a_thread_that_hangs_does_not_keep_the_instance(
+        self,
+        conf: cfg.ConfigOpts,
+        make: Callable[..., Reaper],
+        database: Database,
+        context: RequestContext,
+        admin: RequestContext,
+        images: MemoryImages,
+    ) -> None:
+        """It was cancelled long ago, and has not ended; one that waits for its place may wait."""
+        state, action = task_states.IMAGE_SNAPSHOT, "createImage"
+        stuck, stuck_image = asked(context, images, host=HOST, task_state=state)
+        waits, waits_image = asked(context, images, host=HOST, task_state=state)
+        SnapshotRequest.advance(context, stuck_image, stuck.uuid, HOST, action, "running")
+        SnapshotRequest.advance(context, waits_image, waits.uuid, HOST, action, "queued")
+        reaper = make(HOST, {stuck_image, waits_image})
+        reaper.end_dropped(admin)
+        assert not is_free(context, stuck)
+        long_ago(database)
+        conf.set_override("snapshot_timeout", 0)
+        make(HOST, {stuck_image, waits_image}).end_dropped(admin)
+        assert not is_free(context, stuck)
+        reaper.end_dropped(admin)
+        assert [is_free(context, stuck), is_free(context, waits)] == [True, False]
+        assert said(context, stuck) == (
+            "The snapshot did not end within 43200 s and was cancelled."
+        )
+
 
 class TestOrphans:
     def test_an_image_whose_api_process_died_before_the_claim(
