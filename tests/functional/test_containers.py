@@ -10,6 +10,7 @@ from oslo_config import cfg
 
 from nova_snap import conf as nova_conf
 from nova_snap import exception
+from nova_snap.compute import power_state
 from nova_snap.context import RequestContext
 from nova_snap.virt.libvirt.driver import LibvirtDriver
 from tests.fixtures.libvirt_lxc import LxcLab
@@ -150,3 +151,18 @@ def test_container_that_writes_while_it_is_read(world, lab):
         domain.destroy()
         domain.undefine()
     assert (world.images.directory / "image").stat().st_size < image.stat().st_size
+
+
+def test_life_of_a_container(world, lab):
+    """It is adopted, switched and deleted like any other guest."""
+    domain = lab.define("life", lab.make_image("life"))
+    instance = parts.Instance(domain.UUIDString(), domain.name())
+    world.driver.power_on(instance)
+    assert domain.isActive()
+    described = world.driver.describe_domain("life")
+    assert (described.state, described.has_managed_save) == (power_state.RUNNING, False)
+    assert [disk.device_name for disk in described.disks] == ["rootfs"]
+    world.driver.power_off(instance, timeout=0)
+    assert not domain.isActive()
+    world.driver.destroy(instance)
+    assert "life" not in [each.name() for each in lab.connection.listAllDomains()]

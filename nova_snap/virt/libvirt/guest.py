@@ -81,7 +81,13 @@ class Guest(GuestLife):
 
     def has_managed_save(self) -> bool:
         """Its memory is saved on disk, to be restored at the next start."""
-        return bool(self._call("hasManagedSaveImage", lambda dom: dom.hasManagedSaveImage(0)))
+        try:
+            return bool(self._call("hasManagedSaveImage", lambda dom: dom.hasManagedSaveImage(0)))
+        except exception.LibvirtOperationFailed as exc:
+            # A container's libvirt does not know the question.
+            if exc.code != libvirt.VIR_ERR_NO_SUPPORT:
+                raise
+            return False
 
     def xml(self) -> str:
         """The XML of what runs, or of what would be started."""

@@ -67,14 +67,12 @@ def make(
     domain = guest.describe()
     wanted = disk_set.local_disks(domain) if all_disks else DiskSet([domain.root_disk()], {})
     disks = [_disk_plan(conf, disk) for disk in wanted.disks]
-    is_container = domain.virt_type == "lxc"
-    mounted = container.look(disks[0].disk) if is_container else None
+    mounted = container.look(disks[0].disk) if domain.virt_type == "lxc" else None
     facts = GuestFacts(
         power_state=guest.power_state(),
         active=guest.is_active(),
         virt_type=domain.virt_type,
-        # libvirt's driver for containers does not know the question.
-        has_managed_save=not is_container and guest.has_managed_save(),
+        has_managed_save=guest.has_managed_save(),
         quiesce_required=policy.required,
         may_decrypt=conf.libvirt.snapshot_encrypted_disks == "decrypt",
         host_devices=bool(domain.host_devices),
