@@ -3,8 +3,6 @@
 
 import contextlib
 import os
-import select
-import signal
 import socket
 import subprocess
 import sys
@@ -90,35 +88,6 @@ def command(chain: chains.Chain, socket_path: str, keys: Sequence[str] = ()) -> 
         f"--socket={socket_path}",
         chains.filename(chain, exclusive=True),
     ]
-
-
-def end_orphan(pid: int, directory: str) -> None:
-    """End a qemu-nbd that a process has left behind which did not live to end it.
-
-    :param directory: that its log was in: another process may have the number by now.
-    """
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        if _writes_into(pid, directory):
-            LOG.warning("Ending a qemu-nbd (pid %d) that was left behind", pid)
-            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-            select.select([descriptor], [], [], _STOP_SECONDS)
-    except ProcessLookupError:
-        return
-    finally:
-        os.close(descriptor)
-
-
-def _writes_into(pid: int, directory: str) -> bool:
-    # The kernel knows the file by its one true path.
-    within = os.path.join(os.path.realpath(directory), "")
-    try:
-        return os.readlink(f"/proc/{pid}/fd/2").startswith(within)
-    except OSError:
-        return False
 
 
 def _wait_until_it_serves(

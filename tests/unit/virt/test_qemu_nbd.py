@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import stat
-import subprocess
 import sys
 
 import pytest
@@ -169,50 +168,3 @@ def test_does_not_want_to_end(exported, monkeypatch):
     with exported.context:
         os.kill(exported.pids[0], signal.SIGSTOP)
     assert not is_alive(exported.pids[0])
-
-
-class TestOrphan:
-    """Of a process that was killed."""
-
-    @pytest.fixture
-    def orphan(self, chain, tmp_path):
-        directory = tmp_path / "left"
-        directory.mkdir()
-        with (directory / "log").open("wb") as log:
-            process = subprocess.Popen(
-                qemu_nbd.command(chain, str(directory / "nbd")), stdout=log, stderr=log
-            )
-        yield process, directory
-        process.kill()
-        process.wait()
-
-    def test_is_ended(self, orphan):
-        process, directory = orphan
-        qemu_nbd.end_orphan(process.pid, str(directory))
-        assert process.wait(10) == -signal.SIGKILL
-
-    def test_its_directory_has_another_name(self, orphan, tmp_path):
-        """``/var/lib`` may be a link, for one."""
-        process, directory = orphan
-        (tmp_path / "link").symlink_to(tmp_path)
-        qemu_nbd.end_orphan(process.pid, str(tmp_path / "link" / directory.name))
-        assert process.wait(10) == -signal.SIGKILL
-
-    def test_its_log_is_deleted(self, orphan):
-        process, directory = orphan
-        (directory / "log").unlink()
-        qemu_nbd.end_orphan(process.pid, str(directory))
-        assert process.wait(10) == -signal.SIGKILL
-
-    def test_number_is_of_another_process(self, orphan, tmp_path):
-        process, directory = orphan
-        for other in (tmp_path / "lef", tmp_path / "other"):
-            qemu_nbd.end_orphan(process.pid, str(other))
-        qemu_nbd.end_orphan(os.getpid(), str(directory))
-        assert process.poll() is None
-
-    def test_is_gone_already(self, orphan):
-        process, directory = orphan
-        process.kill()
-        process.wait()
-        qemu_nbd.end_orphan(process.pid, str(directory))

@@ -158,3 +158,26 @@ def test_a_journal_of_before_there_were_several_disks(parent):
     (directory,) = workdir.abandoned(parent)
     assert directory.journal.reader_pids == [4711]
     directory.close()
+
+
+@pytest.mark.parametrize("names", [[], ["lock"], ["lock", "journal.json.new"]])
+def test_process_died_before_the_first_word_of_the_journal(parent, names):
+    path = os.path.join(parent, f"{UUID}-abcdefgh")
+    os.makedirs(path)
+    for name in names:
+        open(os.path.join(path, name), "w").close()
+    (directory,) = workdir.abandoned(parent)
+    assert directory.journal == workdir.Journal(UUID)
+    directory.close()
+    assert os.listdir(parent) == []
+
+
+@pytest.mark.parametrize(
+    ("directory", "name"), [(f"{UUID}-backup", "disk.qcow2"), ("instance-00000001", "lock")]
+)
+def test_directory_without_a_journal_that_may_be_somebody_elses(parent, directory, name):
+    path = os.path.join(parent, directory, name)
+    os.makedirs(os.path.dirname(path))
+    open(path, "w").close()
+    assert found(parent) == []
+    assert os.path.exists(path)

@@ -14,7 +14,7 @@ from oslo_log import log as logging
 from nova_snap import context as nova_context
 from nova_snap import exception
 from nova_snap.virt import driver
-from nova_snap.virt.libvirt import backup_job, qemu_nbd, quiesce, rbd
+from nova_snap.virt.libvirt import backup_job, orphans, quiesce, rbd
 from nova_snap.virt.libvirt.guest import Guest
 from nova_snap.virt.libvirt.host import Host
 from nova_snap.virt.libvirt.snapshot import ceph_made, copy_job, managed_save, workdir
@@ -68,11 +68,11 @@ class Recovery:
 
     def _recover(self, found: WorkDir, lost: list[str]) -> None:
         journal = found.journal
-        for pid in journal.reader_pids:
-            qemu_nbd.end_orphan(pid, found.path)
+        # Before the guest, whose disks they may have locked.
+        orphans.end_all(found.path)
         if journal.socket_directory:
             shutil.rmtree(journal.socket_directory, ignore_errors=True)
-        self._try(found, self._end_direct)
+        self._try(found, self._end_in_ceph)
         if not journal.domain_uuid:
             return
         # First of all: everything else needs the domain, and libvirt forgets it when it stops.
@@ -100,13 +100,13 @@ class Recovery:
         except (exception.NovaSnapError, OSError):
             LOG.exception("Domain %s is not put right yet", found.journal.domain)
 
-    def _end_direct(self, found: WorkDir) -> None:
-        if found.journal.ceph:
-            made = Made(**found.journal.ceph)
+    def _end_in_ceph(self, found: WorkDir) -> None:
+        for facts in found.journal.ceph:
+            made = Made(**facts)
             # Its clone may be the image service's by now, and the image's only content.
-            keep = self._became_image(made.image_id)
+            keep = bool(made.clone) and self._became_image(made.image_id)
             ceph_made.remove(rbd.Cluster(self._conf, made.access), made, keep_clone=keep)
-        found.note(ceph={})
+        found.note(ceph=())
 
     def _became_image(self, image_id: str) -> bool:
         """:raises nova_snap.exception.NovaSnapError: if that cannot be told yet."""

@@ -12,17 +12,22 @@ import dataclasses
 import fcntl
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from oslo_log import log as logging
+from oslo_utils import uuidutils
 
 LOG = logging.getLogger(__name__)
 
 _JOURNAL: Final = "journal.json"
+_NEW: Final = ".new"
 _LOCK: Final = "lock"
+# What mkdtemp() makes of an instance's uuid.
+_NAME: Final = re.compile(r"([0-9a-f-]{36})-\w{8}")
 
 # The hypervisor runs as another user and has to reach the one file that it writes, by its name;
 # it has no need to list the directory.
@@ -45,9 +50,10 @@ class Journal:
     :ivar detached: devices taken from the guest: kind, address and XML of each.
     :ivar asked: devices that the guest was asked to let go of, and has not yet: as above.
     :ivar backup_socket: where a backup job of the guest is exported.
-    :ivar reader_pids: of the qemu-nbd that read the disks.
+    :ivar reader_pids: of the qemu-nbd that read the disks, for whoever reads this; they are found
+        without it (see :mod:`nova_snap.virt.libvirt.orphans`).
     :ivar socket_directory: of the sockets, which may lie elsewhere.
-    :ivar ceph: what was made in a Ceph cluster, see
+    :ivar ceph: what was made in Ceph clusters: facts of
         :class:`nova_snap.virt.libvirt.snapshot.ceph_made.Made`.
     """
 
@@ -66,7 +72,7 @@ class Journal:
     backup_socket: str = ""
     reader_pids: Sequence[int] = ()
     socket_directory: str = ""
-    ceph: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    ceph: Sequence[Mapping[str, str]] = ()
 
     @property
     def is_settled(self) -> bool:
@@ -116,7 +122,7 @@ class WorkDir:
             LOG.warning("%s is not up to date: %s", self.file(_JOURNAL), exc)
 
     def _write(self) -> None:
-        temporary = self.file(_JOURNAL + ".new")
+        temporary = self.file(_JOURNAL + _NEW)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(dataclasses.asdict(self.journal), file)
@@ -215,6 +221,21 @@ def _read_journal(path: str) -> Journal | None:
             if pid := facts.pop("reader_pid", 0):
                 facts["reader_pids"] = [pid]
             return Journal(**facts)
+    except FileNotFoundError as exc:
+        if (begun := _begun(path)) is not None:
+            return begun
+        reason: Exception = exc
     except (OSError, ValueError, TypeError, AttributeError) as exc:
-        LOG.warning("%s is no snapshot's directory, and left alone: %s", path, exc)
+        reason = exc
+    LOG.warning("%s is no snapshot's directory, and left alone: %s", path, reason)
+    return None
+
+
+def _begun(path: str) -> Journal | None:
+    """What a process leaves that dies in :func:`create`: no journal yet, and nothing done yet."""
+    name = _NAME.fullmatch(os.path.basename(path))
+    if name is None or not uuidutils.is_uuid_like(name[1]):
         return None
+    if not {_LOCK, _JOURNAL + _NEW}.issuperset(os.listdir(path)):
+        return None
+    return Journal(name[1])

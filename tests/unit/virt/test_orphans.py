@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a dead process has started is ended by the directory that it works for."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from oslo_concurrency import processutils
+
+from nova_snap.virt.libvirt import orphans, qemu_nbd
+from nova_snap.virt.libvirt.chain import Layer
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """Of a snapshot."""
+    made = tmp_path / "left"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def start():
+    """Starts a program."""
+    started = []
+
+    def start(*words, **more):
+        started.append(subprocess.Popen([str(word) for word in words], **more))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def reader(tmp_path, directory, start):
+    """A qemu-nbd, of which nobody has noted anything."""
+    disk = tmp_path / "disk"
+    disk.write_bytes(os.urandom(MIB))
+    command = qemu_nbd.command([Layer(str(disk), "raw", MIB)], str(tmp_path / "nbd"))
+    with (directory / "log").open("wb") as log:
+        return start(*command, stdout=log, stderr=log)
+
+
+class TestReader:
+    def test_is_ended(self, reader, directory):
+        orphans.end_all(str(directory))
+        assert reader.wait(10) == -signal.SIGKILL
+
+    def test_its_directory_has_another_name(self, reader, directory, tmp_path):
+        """``/var/lib`` may be a link, for one."""
+        (tmp_path / "link").symlink_to(tmp_path)
+        orphans.end_all(str(tmp_path / "link" / directory.name))
+        assert reader.wait(10) == -signal.SIGKILL
+
+    def test_its_log_is_deleted(self, reader, directory):
+        (directory / "log").unlink()
+        orphans.end_all(str(directory))
+        assert reader.wait(10) == -signal.SIGKILL
+
+    def test_is_of_another_snapshot(self, reader, tmp_path):
+        for other in (tmp_path / "lef", tmp_path / "other"):
+            orphans.end_all(str(other))
+        assert reader.poll() is None
+
+
+class TestCopy:
+    """A qemu-img; it waits for its limits, or copies from a pipe that nobody writes to."""
+
+    @pytest.fixture
+    def copy(self, tmp_path, directory, start):
+        os.mkfifo(tmp_path / "pipe")
+        limits = processutils.ProcessLimits(core_file_size=0).prlimit_args()
+        return start(
+            sys.executable, "-m", "oslo_concurrency.prlimit", *limits, "--",
+            "qemu-img", "dd", f"if={tmp_path / 'pipe'}", str(directory / "image"),
+        )  # fmt: skip
+
+    def test_is_ended(self, copy, directory):
+        orphans.end_all(str(directory))
+        assert copy.wait(10) == -signal.SIGKILL
+
+    def test_is_of_another_snapshot(self, copy, tmp_path):
+        orphans.end_all(str(tmp_path / "lef"))
+        assert copy.poll() is None
+
+
+def test_who_only_looks_at_the_directory_is_left_alone(directory, start):
+    (directory / "log").touch()
+    operator = start("tail", "-f", directory / "log", stdout=subprocess.DEVNULL)
+    orphans.end_all(str(directory))
+    assert operator.poll() is None
