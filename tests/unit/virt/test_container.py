@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is read of a container's XML. Real containers are in tests/functional/test_containers.py."""
 
+import os
+
 import pytest
 
 from nova_snap import exception
-from nova_snap.virt.libvirt import container, domain_xml
+from nova_snap.virt.libvirt import container, domain_xml, write_watch
 from nova_snap.virt.libvirt.domain_disks import Disk
 
 UUID = "3f1c8c1e-5e0b-4b2a-9a44-0d8f2f9f8c11"
@@ -62,4 +64,31 @@ def test_disk_that_is_mounted_nowhere(tmp_path, source_type):
     path = tmp_path / "image"
     path.touch()
     disk = Disk("rootfs", None, "disk", source_type, str(path), "raw")
+    assert container.look(disk) is None
+
+
+def test_file_that_is_written_to_while_it_is_read(tmp_path):
+    path = tmp_path / "image"
+    path.write_bytes(b"before")
+    os.utime(path, (1, 1))
+    watch = write_watch.FileWatch(str(path))
+    path.read_bytes()
+    watch.check()
+    with path.open("r+b") as file:
+        file.write(b"after!")
+    with pytest.raises(exception.DiskChanged, match="image"):
+        watch.check()
+
+
+def test_file_that_vanishes_while_it_is_read(tmp_path):
+    path = tmp_path / "image"
+    path.touch()
+    watch = write_watch.FileWatch(str(path))
+    path.unlink()
+    with pytest.raises(exception.DiskUnwatched):
+        watch.check()
+
+
+def test_device_that_is_not_there():
+    disk = Disk("rootfs", None, "disk", "block", "/dev/not-there", "raw")
     assert container.look(disk) is None
