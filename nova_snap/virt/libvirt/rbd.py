@@ -63,6 +63,10 @@ class Access:
             monitors="" if conf_file else ",".join(_address(*host) for host in source.hosts),
         )
 
+    def facts(self) -> dict[str, str]:
+        """By name, for a journal."""
+        return dataclasses.asdict(self)
+
     def arguments(self) -> list[str]:
         """For both commands."""
         named = (("--conf", self.conf_file), ("--id", self.user), ("--mon-host", self.monitors))

@@ -20,7 +20,8 @@ LOG = logging.getLogger(__name__)
 class Made:
     """Each is written down before it is made.
 
-    :ivar image_id: of the image service's record that the clone is for.
+    :ivar image_id: of the image service's record that the clone is for; empty where there is to be
+        no clone.
     :ivar source: the disk, which stays.
     :ivar snapshot: name of the disk's snapshot.
     :ivar clone: the image in the image service's pool.
@@ -39,7 +40,7 @@ class Made:
     @classmethod
     def first(cls, target: Target) -> Made:
         """Of a snapshot that begins: only that of the disk."""
-        access = dataclasses.asdict(target.cluster.access)
+        access = target.cluster.access.facts()
         return cls(target.image_id, str(target.source), target.snapshot, **access)
 
     @property

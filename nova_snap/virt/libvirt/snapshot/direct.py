@@ -181,12 +181,12 @@ class _Work:
     def note(self, **facts: str) -> None:
         self.made = dataclasses.replace(self.made, **facts)
         self.is_settled = False
-        self.request.workdir.note(ceph=self.made.facts())
+        self.request.workdir.note(ceph=[self.made.facts()])
 
     def settle(self) -> None:
         """There is nothing to remove, or nothing that is ours."""
         self.is_settled = True
-        self.request.workdir.note(ceph={})
+        self.request.workdir.note(ceph=())
 
 
 def _task_failed(code: int | None, reason: str) -> exception.CephFailed:
