@@ -22,7 +22,7 @@ from tests.functional import snapshot_parts as parts
 from tests.functional import stream_parts
 from tests.functional.stream_parts import MIB
 
-TAIL = 64 * MIB
+TAIL = 16 * MIB
 WRITES_AFTER = 20
 
 
@@ -37,7 +37,7 @@ def device(lab):
     """With a pattern in the middle of its tail, and holes around it."""
     pristine = lab.guest_disk()
     made = lab.make_disk("raw", "block", pristine.size + TAIL)
-    write_pattern(made.path, "raw", pristine.size + TAIL // 2, 8 * MIB, 0xA5)
+    write_pattern(made.path, "raw", pristine.size + TAIL // 2, 4 * MIB, 0xA5)
     with block_device(made.path) as found:
         yield found
 
@@ -230,7 +230,7 @@ def test_device_fails_midway(guest, device, world, bring):
         failure = world.fails(guest)
     finally:
         os.truncate(device.backing, size + TAIL)
-        write_pattern(device.backing, "raw", size + TAIL // 2, 8 * MIB, 0xA5)
+        write_pattern(device.backing, "raw", size + TAIL // 2, 4 * MIB, 0xA5)
         run("blockdev", "--flushbufs", device.path)
     assert isinstance(failure.__cause__, errors.NBDServerError)
     assert "EIO" in failure.reason
@@ -267,6 +267,33 @@ def test_volume_that_is_not_there(lab, world, tmp_path, monkeypatch, body, words
         gone.remove()
     assert isinstance(failure.__cause__, exception.LogicalVolumeUnavailable)
     assert words in failure.reason
+
+
+@pytest.fixture
+def decrypted_volume(lab, guest, device):
+    """By the name that Nova has for what dm-crypt makes of a logical volume."""
+    link = Path(f"/dev/mapper/{guest.uuid}_disk-dmcrypt")
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(device.path)
+    shut_off(guest)
+    disk = Disk(link, "raw", "raw", lab.guest_disk())
+    made = lab.define_guest("dmcrypt", disk, disk_type="block")
+    yield made
+    made.remove()
+    link.unlink()
+
+
+def test_volume_that_the_host_decrypts(decrypted_volume, world):
+    """Only where it is allowed, and only while its guest stands still."""
+    decrypted_volume.start(paused=True)
+    world.set(snapshot_method="stream")
+    failure = world.fails(decrypted_volume)
+    assert isinstance(failure.__cause__, exception.SnapshotMethodUnavailable)
+    assert "its image would not be" in failure.reason
+    world.set(snapshot_encrypted_disks="decrypt")
+    taken = world.snapshot(decrypted_volume)
+    assert taken.report.method == "managed_save"
+    assert_same(taken, decrypted_volume)
 
 
 def test_instant_of_a_guest_that_writes(guest, world):

@@ -150,7 +150,8 @@ class Disk:
     @property
     def layer_encryption(self) -> Encryption | None:
         """Of the disk, or else of the first of its backing files that libvirt shows to have one."""
-        return next((each.encryption for each in (self, *self.backing) if each.encryption), None)
+        found = (self.encryption, *(layer.encryption for layer in self.backing))
+        return next((each for each in found if each is not None), None)
 
     @property
     def encrypted(self) -> bool:

@@ -7,8 +7,6 @@ import os
 import subprocess
 from typing import Final
 
-from oslo_concurrency import processutils
-
 from nova_snap import exception
 
 SECONDS: Final = 30
@@ -40,10 +38,16 @@ def find(path: str, program: str = "lvs") -> LogicalVolume:
         program, "--reportformat", "json", "--units", "b", "--nosuffix", "--options", _FIELDS, path,
     )  # fmt: skip
     try:
-        output, _stderr = processutils.execute(
-            *command, timeout=SECONDS, env_variables={**os.environ, "LC_ALL": "C"}
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=True,
+            env={**os.environ, "LC_ALL": "C"},
         )
-        (found,) = json.loads(output)["report"][0]["lv"]
+        (found,) = json.loads(done.stdout)["report"][0]["lv"]
         return LogicalVolume(
             group=str(found["vg_name"]),
             name=str(found["lv_name"]),
@@ -51,8 +55,8 @@ def find(path: str, program: str = "lvs") -> LogicalVolume:
             size=int(found["lv_size"]),
             active=str(found["lv_active"]).startswith("active"),
         )
-    except processutils.ProcessExecutionError as exc:
-        reason = (exc.stderr or "").strip()[-_MAX_STDERR:] or f"exit code {exc.exit_code}"
+    except subprocess.CalledProcessError as exc:
+        reason = exc.stderr.strip()[-_MAX_STDERR:] or f"exit code {exc.returncode}"
     except subprocess.TimeoutExpired:
         reason = f"no answer within {SECONDS} s"
     except OSError as exc:

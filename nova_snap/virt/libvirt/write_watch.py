@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells whether anything wrote to a block device while it was read.
+"""Tells whether anything wrote to a disk while it was read, where no lock keeps it from that.
 
 QEMU locks the node of a device, not the device: a guest that libvirt starts in a mount namespace
 of its own (its default) opens another node, and meets no lock. The kernel counts what is written
@@ -7,8 +7,9 @@ to the device itself, by whomever.
 """
 
 import os
+import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from nova_snap import exception
 from nova_snap.virt.driver import ImageData
@@ -17,6 +18,9 @@ from nova_snap.virt.libvirt import chain as chains
 # Fields of a block device's "stat" (Linux, Documentation/block/stat.rst).
 _SECTORS_WRITTEN: Final = 6
 _SECTORS_DISCARDED: Final = 13
+
+# No guest is started, writes and is shut off again in so short a time.
+_START_SECONDS: Final = 0.5
 
 
 class WriteWatch:
@@ -79,8 +83,42 @@ class FileWatch:
         return status.st_mtime_ns, status.st_size
 
 
+class Startable(Protocol):
+    """A guest."""
+
+    def is_active(self) -> bool:
+        """A hypervisor process runs for it."""
+
+
+class StartWatch:
+    """Watches the guest itself, for a disk that has neither a lock nor a count: an RBD image.
+
+    It looks often enough not to miss one that is started and stopped, as long as somebody reads.
+    """
+
+    def __init__(
+        self, guest: Startable, path: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """:param path: what to call the disk in errors."""
+        self._guest = guest
+        self._path = path
+        self._clock = clock
+        self._looked = -_START_SECONDS
+
+    def glance(self) -> None:
+        """:meth:`check`, if the last one was a while ago."""
+        if self._clock() - self._looked >= _START_SECONDS:
+            self.check()
+
+    def check(self) -> None:
+        """:raises nova_snap.exception.DiskChanged: if the guest runs."""
+        if self._guest.is_active():
+            raise exception.DiskChanged(path=self._path)
+        self._looked = self._clock()
+
+
 def watch(chain: chains.Chain) -> WriteWatch | None:
-    """:returns: ``None`` for a disk that QEMU's locks, or its cluster, have to protect."""
+    """:returns: ``None`` for a disk that is no block device."""
     return WriteWatch(chain[0].path) if chain[0].driver == chains.HOST_DEVICE else None
 
 
@@ -90,14 +128,25 @@ class CheckedData:
     Who takes them, the image service, has no whole image otherwise.
     """
 
-    def __init__(self, data: ImageData, size: int | None, check: Callable[[], None]) -> None:
-        """:param size: as of :class:`nova_snap.virt.libvirt.snapshot.base.Content`."""
+    def __init__(
+        self,
+        data: ImageData,
+        size: int | None,
+        check: Callable[[], None],
+        glance: Callable[[], None] = lambda: None,
+    ) -> None:
+        """:param size: as of :class:`nova_snap.virt.libvirt.snapshot.base.Content`.
+
+        :param glance: called for every piece.
+        """
         self._data = data
         self._size = size
         self._check = check
+        self._glance = glance
 
     def read(self, size: int = -1, /) -> bytes:
         """The next bytes."""
+        self._glance()
         piece = self._data.read(size)
         at_end = self._data.tell() == self._size if self._size is not None else not piece
         if at_end:

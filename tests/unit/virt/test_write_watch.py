@@ -110,3 +110,39 @@ def test_all_of_it_if_nothing_is_wrong():
     data = CheckedData(io.BytesIO(b"0123456789"), 10, lambda: checks.append(data.tell()))
     assert data.read(4) + data.read(100) == b"0123456789"
     assert checks == [10]
+
+
+class SomeGuest:
+    def __init__(self):
+        self.active = False
+        self.asked = 0
+
+    def is_active(self):
+        self.asked += 1
+        return self.active
+
+
+def test_guest_that_is_started_while_its_disk_is_read():
+    """It is asked for now and then, and in any case at the end."""
+    guest, now = SomeGuest(), [0.0]
+    watch = write_watch.StartWatch(guest, "rbd:vms/x", clock=lambda: now[0])
+    data = CheckedData(io.BytesIO(b"0123456789"), 10, watch.check, watch.glance)
+    for _ in range(4):
+        data.read(1)
+        now[0] += 0.2
+    assert guest.asked == 2
+    guest.active = True
+    data.read(1)
+    now[0] += 0.4
+    with pytest.raises(exception.DiskChanged, match="Disk rbd:vms/x was written to"):
+        data.read(1)
+
+
+def test_guest_that_is_started_at_the_last_moment():
+    guest = SomeGuest()
+    watch = write_watch.StartWatch(guest, "rbd:vms/x", clock=lambda: 0.0)
+    data = CheckedData(io.BytesIO(b"01"), 2, watch.check, watch.glance)
+    assert data.read(1) == b"0"
+    guest.active = True
+    with pytest.raises(exception.DiskChanged):
+        data.read(1)

@@ -2,8 +2,8 @@
 """The disks of a guest that does not run are read where they lie.
 
 QEMU's own file locks keep the guest from being started meanwhile, or the disks from being read if
-it was started first: the images are never of two moments. A block device is watched besides, since
-not everybody meets its lock (see :mod:`nova_snap.virt.libvirt.write_watch`).
+it was started first: the images are never of two moments. What has no lock that everybody meets is
+watched instead: see :mod:`nova_snap.virt.libvirt.write_watch`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from nova_snap.virt.libvirt.snapshot.base import (
 from nova_snap.virt.libvirt.snapshot.stream import open_content, socket_directory
 from nova_snap.virt.libvirt.snapshot.workdir import WorkDir
 
-_Watch = write_watch.WriteWatch | write_watch.FileWatch
+_Watch = write_watch.WriteWatch | write_watch.FileWatch | write_watch.StartWatch
 
 
 class Offline:
@@ -54,7 +54,11 @@ class Offline:
             if len(request.images) > 1:
                 # A tool that reads one disk after the other lets go of each: these keep them all.
                 self._export_all(request, locks)
-            with files(extract_all(request), request) as point:
+            paths = extract_all(request)
+            for image in request.images:
+                if image.disk.is_rbd:
+                    write_watch.StartWatch(request.guest, image.disk.description).check()
+            with files(paths, request) as point:
                 locks.close()
                 yield point
 
@@ -107,6 +111,8 @@ class _Reader:
 
 def _watch(request: Request, chain: chains.Chain) -> _Watch | None:
     watch = write_watch.watch(chain)
+    if chain[0].driver == chains.RBD:
+        return write_watch.StartWatch(request.guest, chain[0].path)
     if watch is None and request.domain.virt_type == "lxc":
         return write_watch.FileWatch(chain[0].path)
     return watch
@@ -116,7 +122,8 @@ def _checked(content: Content, watch: _Watch | None) -> Content:
     """The content, without its end if the disk was written to meanwhile."""
     if watch is None:
         return content
-    data = write_watch.CheckedData(content.data, content.size, watch.check)
+    glance = watch.glance if isinstance(watch, write_watch.StartWatch) else lambda: None
+    data = write_watch.CheckedData(content.data, content.size, watch.check, glance)
     return dataclasses.replace(content, data=data)
 
 
