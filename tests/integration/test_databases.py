@@ -65,10 +65,51 @@ def database(empty: Database) -> Database:
     return empty
 
 
-class TestDeadlock:
-    """Another transaction wants the same two rows the other way around, and is let through."""
+# By dialect: which connection waits to write an action, and how it is cut off.
+CUT_OFF = {
+    "mysql": (
+        "SELECT id FROM information_schema.processlist"
+        " WHERE info LIKE 'UPDATE instance_actions S%'",
+        "KILL CONNECTION :id",
+    ),
+    "postgresql": (
+        "SELECT pid FROM pg_stat_activity WHERE query LIKE 'UPDATE instance_actions S%'"
+        " AND wait_event_type = 'Lock'",
+        "SELECT pg_terminate_backend(:id)",
+    ),
+}
 
-    def test_the_loser_writes_again(self, database: Database, context: RequestContext) -> None:
+
+class TestTransactionThatIsEnded:
+    """It writes two rows, of which another transaction has the second."""
+
+    def test_one_whose_connection_is_lost_is_done_again(
+        self, database: Database, context: RequestContext
+    ) -> None:
+        instance = make_instance(context)
+        action = InstanceAction.start(context, instance.uuid, "createImage")
+        event = InstanceActionEvent.begin(context, action, "snapshot", "compute-1")
+        writer = threading.Thread(target=event.succeed, args=(context, "done"))
+        find, cut_off = (sa.text(each) for each in CUT_OFF[database.engine.dialect.name])
+        with database.engine.connect() as other, database.engine.connect() as third:
+            self.touch(other, models.InstanceAction, action.id)
+            writer.start()
+            until = time.monotonic() + 30
+            while not (found := third.execute(find).scalars().all()):
+                assert time.monotonic() < until, "nobody waits"
+                third.rollback()
+                time.sleep(0.02)
+            (connection,) = found
+            third.execute(cut_off, {"id": connection})
+            other.rollback()
+        writer.join(60)
+        assert not writer.is_alive()
+        (step,) = action.events(context)
+        assert (step.result, step.details) == ("Success", "done")
+
+    def test_the_loser_of_a_deadlock_writes_again(
+        self, database: Database, context: RequestContext
+    ) -> None:
         instance = make_instance(context)
         action = InstanceAction.start(context, instance.uuid, "createImage")
         event = InstanceActionEvent.begin(context, action, "snapshot", "compute-1")
