@@ -44,6 +44,10 @@ class ImageBackend(abc.ABC):
         self._compress = compress
         self._lookup = lookup
 
+    def of(self, disk: domain_disks.Disk) -> "ImageBackend":
+        """The same for another disk of the kind."""
+        return type(self)(disk, self._tool, self._compress, self._lookup)
+
     @classmethod
     def handles(cls, disk: domain_disks.Disk) -> bool:
         """Whether it is for this disk."""
