@@ -132,6 +132,7 @@ class VolumeSnapshots:
             self._free(instance)
             raise
         self._free(instance)
+        LOG.info("Snapshot of instance %s to image %s is done", instance.uuid, image["id"])
         return image
 
     # -- before anything is done -----------------------------------------------------------
@@ -190,7 +191,7 @@ class VolumeSnapshots:
                 event.details = self._run(work)
         except Exception as error:
             LOG.error(
-                "Snapshot of volume-backed instance %s to image %s failed: %s",
+                "Snapshot of instance %s to image %s failed (method volumes): %s",
                 work.instance.uuid,
                 work.image_id,
                 error,

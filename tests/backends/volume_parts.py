@@ -234,12 +234,12 @@ def volume_world(
     _session_lab: LibvirtLab,
     conf: cfg.ConfigOpts,
     database: Database,
-    trusted_glance: Glance,
+    rbd_glance: Glance,
     cinder: Cinder,
     tmp_path: Path,
 ) -> Iterator[VolumeWorld]:
     """All of it; the images and the snapshots of volumes are deleted after the test."""
-    made = VolumeWorld(_session_lab, conf, database, trusted_glance, cinder, tmp_path)
+    made = VolumeWorld(_session_lab, conf, database, rbd_glance, cinder, tmp_path)
     yield made
     made.close()
     for image_id in made.images():
