@@ -11,9 +11,12 @@ short together may take three minutes, of which starting the servers is one.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.fixtures.ceph import Ceph
 
 HERE = Path(__file__).parent
 
@@ -23,3 +26,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents and item.get_closest_marker("short") is None:
             item.add_marker(pytest.mark.long)
+
+
+@pytest.fixture(autouse=True)
+def _mended_ceph(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that fails while Ceph is down shall not take those after it along."""
+    used: Ceph | None = None
+    if "ceph" in request.fixturenames:
+        used = request.getfixturevalue("ceph")
+    yield
+    if used is not None:
+        used.mend()

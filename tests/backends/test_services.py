@@ -213,6 +213,16 @@ def test_ceph_whose_osd_was_killed_has_its_data(ceph: Ceph, pool: str) -> None:
     ceph.rbd("rm", "--no-progress", image)
 
 
+def test_ceph_is_mended_whatever_was_done_to_it(ceph: Ceph, pool: str) -> None:
+    ceph.stop_monitor()
+    with pytest.raises(CommandFailed, match="not done within 2 s"):
+        ceph.rbd("ls", pool, timeout=2)
+    ceph.pause_osd()
+    ceph.mend()
+    ceph.rbd("create", "--size", "8M", f"{pool}/mended")
+    ceph.rbd("rm", "--no-progress", f"{pool}/mended")
+
+
 def test_user_of_ceph_sees_his_pools_alone(ceph: Ceph, pool: str) -> None:
     ceph.pool("foreign")
     user = ceph.user("tester", pool)
