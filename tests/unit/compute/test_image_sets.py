@@ -328,6 +328,29 @@ class TestRestart:
         recovery.delete_images(images, context, root_id, recovery.INCOMPLETE)
         assert images.records == {}
 
+    def test_where_the_users_token_is_not_enough_the_services_own_is(
+        self,
+        context: RequestContext,
+        images: MemoryImages,
+        left: tuple[Instance, str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        user = RequestContext(user_id="kim", project_id=context.project_id, overwrite=False)
+        user.db = context.db
+
+        def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+            def called(caller: RequestContext, *arguments: Any) -> Any:
+                if not caller.is_admin:
+                    raise exception.ImageForbidden(image_id="-", reason="the token has expired")
+                return method(caller, *arguments)
+
+            return called
+
+        for name in ("get", "get_all", "delete"):
+            monkeypatch.setattr(images, name, guarded(getattr(images, name)))
+        recovery.delete_images(images, user, left[1], recovery.INCOMPLETE)
+        assert images.records == {}
+
     def test_an_image_service_that_ignores_the_filter_loses_nothing(
         self,
         context: RequestContext,
