@@ -151,12 +151,21 @@ def test_direct_and_nothing_else(resting, world):
 
 
 def test_offline_instead(resting, world):
-    """A guest that is shut off is read where its disk lies."""
+    """A guest that is shut off is read where its disk lies, from a snapshot of that."""
     world.base = None
-    taken = world.take(resting)
+    before = rbd_disk.content_sha256(world.ceph, resting.disk.image)
+
+    def written_to_meanwhile():
+        assert len(world.ceph.snapshots(resting.disk.image)) == 1
+        rbd_disk.write_pattern(world.ceph, resting.disk.image, guest_disk().tail_offset, 4096, 7)
+
+    states = parts.States()
+    states.on["image_uploading"] = written_to_meanwhile
+    taken = world.take(resting, states)
     assert taken.report.method == "offline"
     with world.view(taken.image_id) as image:
-        assert image.sha256() == rbd_disk.content_sha256(world.ceph, resting.disk.image)
+        assert image.sha256() == before
+    assert before != rbd_disk.content_sha256(world.ceph, resting.disk.image)
     world.assert_clean(resting, taken.image_id)
 
 

@@ -19,6 +19,7 @@ from nova_snap.stream import nbd, pipeline
 from nova_snap.virt.libvirt import chain as chains
 from nova_snap.virt.libvirt import qemu_nbd, write_watch
 from nova_snap.virt.libvirt.backup_job import Export
+from nova_snap.virt.libvirt.snapshot import rbd_instant
 from nova_snap.virt.libvirt.snapshot.base import (
     Content,
     ImageRequest,
@@ -46,6 +47,11 @@ class Offline:
         :raises nova_snap.exception.QemuImgFailed: the same, for formats that cannot be streamed.
         """
         request.begin()
+        with rbd_instant.held(self._conf, request) as held, self._open(held) as point:
+            yield point
+
+    @contextlib.contextmanager
+    def _open(self, request: Request) -> Iterator[Point]:
         if all(image.image_format in pipeline.FORMATS for image in request.images):
             with self._stream(request) as point:
                 yield point
@@ -56,7 +62,7 @@ class Offline:
                 self._export_all(request, locks)
             paths = extract_all(request)
             for image in request.images:
-                if image.disk.is_rbd:
+                if rbd_instant.may_change(image.disk.network):
                     write_watch.StartWatch(request.guest, image.disk.description).check()
             with files(paths, request) as point:
                 locks.close()
@@ -111,7 +117,7 @@ class _Reader:
 
 def _watch(request: Request, chain: chains.Chain) -> _Watch | None:
     watch = write_watch.watch(chain)
-    if chain[0].driver == chains.RBD:
+    if rbd_instant.may_change(chain[0].network):
         return write_watch.StartWatch(request.guest, chain[0].path)
     if watch is None and request.domain.virt_type == "lxc":
         return write_watch.FileWatch(chain[0].path)
