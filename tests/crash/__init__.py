@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The crash matrix: a compute process is killed anywhere in a snapshot, and nothing is lost."""

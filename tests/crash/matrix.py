@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kill, start, look, and take the next snapshot: again and again."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from tests.crash import boundaries, checks
+from tests.crash.checks import Before
+from tests.crash.scenarios import Scenario
+from tests.crash.world import World, wait_until
+
+END_SECONDS = 120.0
+# Of the kills: by the clock and not at a boundary; and followed by one of the next process, too.
+_RANDOM_SHARE = 0.25
+_AGAIN_SHARE = 0.2
+# A start passes about so many boundaries until everything is put right.
+_RECOVERY_BOUNDARIES = 16
+# Every how many snapshots of a guest that writes its image is opened.
+_INSIDE_EVERY = 4
+# Of the boundaries that a snapshot passes many times.
+_OCCURRENCES = (1, 2, 3)
+
+Point = tuple[str, str, int]
+
+
+@dataclasses.dataclass
+class Kill:
+    """One try.
+
+    :ivar kind: ``boundary``, ``random`` or ``recovery``: of the process that put things right.
+    :ivar where: the last boundary that was passed.
+    :ivar hit: whether the snapshot had not ended yet.
+    """
+
+    scenario: str
+    kind: str
+    where: str = "-"
+    hit: bool = True
+    problems: list[str] = dataclasses.field(default_factory=list)
+
+
+class Plan:
+    """At which of a scenario's boundaries to kill: first after what is hardest to put right."""
+
+    def __init__(self, trace: Sequence[Point], rng: random.Random) -> None:
+        ended = trace.index(("after", boundaries.ENDED, 1))
+        last = {(when, label): nth for when, label, nth in trace[:ended]}
+        self.points = [
+            point for point in trace[:ended]
+            if point[2] in _OCCURRENCES or point[2] == last[point[:2]]
+        ]  # fmt: skip
+        self._rng = rng
+        self._left: list[Point] = []
+
+    def next(self) -> Point:
+        """Each once, and then again."""
+        if not self._left:
+            self._left = sorted(self.points, key=lambda point: (_rank(point), self._rng.random()))
+        return self._left.pop(0)
+
+
+def _rank(point: Point) -> int:
+    when, label, _nth = point
+    if label.startswith(("libvirt ", "start of ")):
+        return 0 if when == "after" else 1
+    return 1 if label.startswith(("image: ", "journal: ")) else 2
+
+
+class Matrix:
+    """Runs scenarios on a world.
+
+    :param seed: of every choice.
+    :param say: is told of each kill as it is judged.
+    """
+
+    def __init__(self, world: World, seed: int, say: Callable[[str], None]) -> None:
+        self._world = world
+        self._rng = random.Random(seed)
+        self._say = say
+        self.kills: list[Kill] = []
+        self.snapshots = 0
+        self.points: dict[str, int] = {}
+
+    def run(self, scenarios: Sequence[Scenario], kills: int) -> None:
+        """Kill so often, shared out evenly. A kill that is late does not count."""
+        for number, scenario in enumerate(scenarios):
+            share = kills // len(scenarios) + (number < kills % len(scenarios))
+            if share:
+                self._run(scenario, share)
+        self._world.stop()
+
+    @property
+    def lost(self) -> list[Kill]:
+        """Those after which something was not as it must be."""
+        return [kill for kill in self.kills if kill.problems]
+
+    # -- one scenario --------------------------------------------------------------------------
+
+    def _run(self, scenario: Scenario, share: int) -> None:
+        world = self._world
+        world.stop()
+        world.configure(scenario)
+        world.start()
+        world.ask("arm")
+        began = time.monotonic()
+        first = Kill(scenario.name, "none", "the first snapshot", hit=False)
+        self._whole(scenario, first)
+        seconds = time.monotonic() - began
+        if first.problems:
+            # Whatever comes after this means nothing.
+            self._judge(first)
+            return
+        plan = Plan(world.trace(), self._rng)
+        self.points[scenario.name] = len(plan.points)
+        hits, tries = 0, 0
+        while hits < share and tries < 2 * share + 2:
+            tries += 1
+            hits += self._once(scenario, plan, seconds, left=share - hits)
+
+    def _once(self, scenario: Scenario, plan: Plan, seconds: float, left: int) -> int:
+        """:returns: how many kills have hit."""
+        world, rng = self._world, self._rng
+        before = Before.of(world, world.guests[scenario.guest])
+        at_random = rng.random() < _RANDOM_SHARE
+        kill = Kill(scenario.name, "random" if at_random else "boundary")
+        made = [kill]
+        point = None if at_random else plan.next()
+        image_id = self._kill(scenario, kill, point, rng.uniform(0, seconds))
+        if kill.hit and left > 1 and rng.random() < _AGAIN_SHARE:
+            made.append(self._kill_again(scenario))
+        if not world.service.running:
+            world.start()
+        world.ask("arm")
+        problems = checks.all_of_them(world, scenario, before, image_id)
+        kill.problems += problems
+        self._whole(scenario, kill)
+        if kill.problems:
+            checks.sweep(world)
+        for each in made:
+            each.problems = kill.problems
+            self._judge(each)
+        return sum(each.hit for each in made)
+
+    def _kill(
+        self, scenario: Scenario, kill: Kill, point: Point | None, delay: float
+    ) -> str | None:
+        """:returns: the image's id, if the client was told."""
+        world = self._world
+        world.ask("arm", **(_target(point) if point else {}))
+        _accepted, image_id = world.request(scenario)
+        if point is None:
+            time.sleep(delay)
+            world.service.crash()
+        elif not wait_until(lambda: self._over(scenario), END_SECONDS):
+            kill.problems.append(f"neither dead nor done after {END_SECONDS:g} s")
+        passed = world.trace()
+        kill.where = _text(passed[-1]) if passed else "nothing passed yet"
+        kill.hit = not world.service.running and ("after", boundaries.ENDED, 1) not in passed
+        return image_id
+
+    def _kill_again(self, scenario: Scenario) -> Kill:
+        """Kill the process that puts right what the first one has left."""
+        kill = Kill(scenario.name, "recovery")
+        count = self._rng.randint(1, _RECOVERY_BOUNDARIES)
+        kill.hit = not self._world.start({"count": count})
+        if kill.hit:
+            kill.where = _text(self._world.trace()[-1])
+        return kill
+
+    def _over(self, scenario: Scenario) -> bool:
+        if not self._world.service.running:
+            return True
+        try:
+            action = self._world.actions(self._world.guests[scenario.guest])[0]
+            server = self._world.client.server(self._world.guests[scenario.guest].uuid)
+        except (OSError, IndexError):
+            return False
+        # "updated_at" of an action that has ended does not change any more.
+        done = server["OS-EXT-STS:task_state"] is None and action["message"] is not None
+        return done or ("after", boundaries.ENDED, 1) in self._world.trace()
+
+    def _whole(self, scenario: Scenario, kill: Kill) -> None:
+        """The next snapshot, from its beginning to its end, with nothing killed."""
+        world = self._world
+        self.snapshots += 1
+        try:
+            _accepted, image_id = world.request(scenario)
+        except AssertionError as exc:
+            kill.problems.append(f"the next snapshot is refused: {exc}")
+            return
+        assert image_id is not None
+
+        def ended() -> bool:
+            return ("after", boundaries.ENDED, 1) in world.trace()
+
+        if not wait_until(ended, END_SECONDS):
+            kill.problems.append(f"the next snapshot has not ended after {END_SECONDS:g} s")
+            return
+        wait_until(lambda: not world.requests_left(), 5)
+        inside = self.snapshots % _INSIDE_EVERY == 1
+        kill.problems += checks.image(world, scenario, image_id, inside=inside)
+        if f"to image {image_id} is done: method {scenario.method}," not in world.log():
+            kill.problems.append(f"image {image_id} was not made by method {scenario.method}")
+        kill.problems += checks.rotated(world, scenario)
+        kill.problems += checks.nothing_on_the_host(world)
+        self._forget(scenario)
+
+    def _forget(self, scenario: Scenario) -> None:
+        client = self._world.glance.client("kim", "shop", "admin")
+        for image in self._world.images(image_type="snapshot"):
+            client.images.delete(image["id"])
+
+    def _judge(self, kill: Kill) -> None:
+        self.kills.append(kill)
+        number = sum(each.hit for each in self.kills)
+        said = "LOST" if kill.problems else "survived" if kill.hit else "missed"
+        self._say(f"{number:4} {kill.scenario:22} {kill.kind:9} {said:9} {kill.where}")
+        for problem in kill.problems:
+            self._say(f"     {problem}")
+
+
+def _target(point: Point) -> Mapping[str, str | int]:
+    when, label, nth = point
+    return {"when": when, "label": label, "nth": nth}
+
+
+def _text(point: Point) -> str:
+    when, label, nth = point
+    return f"{when} {label}" + (f" ({nth})" if nth > 1 else "")
+
+
+def table(matrix: Matrix) -> str:
+    """What was tried, and what came of it."""
+    kinds = ("boundary", "random", "recovery")
+    head = f"{'scenario':22} {'kills':>6}" + "".join(f"{kind:>10}" for kind in kinds)
+    lines = [f"{head} {'places':>10} {'missed':>7} {'survived':>9} {'lost':>5}"]
+    for name in dict.fromkeys(kill.scenario for kill in matrix.kills):
+        mine = [kill for kill in matrix.kills if kill.scenario == name]
+        hits = [kill for kill in mine if kill.hit]
+        lines.append(_row(name, mine, hits, kinds, matrix.points.get(name, 0)))
+    hits = [kill for kill in matrix.kills if kill.hit]
+    lines.append(_row("all", matrix.kills, hits, kinds, sum(matrix.points.values())))
+    return "\n".join(lines)
+
+
+def _row(
+    name: str, mine: Sequence[Kill], hits: Sequence[Kill], kinds: Sequence[str], points: int
+) -> str:
+    by_kind = collections.Counter(kill.kind for kill in hits)
+    places = len({(kill.scenario, kill.where) for kill in hits if kill.kind == "boundary"})
+    lost = sum(bool(kill.problems) for kill in mine)
+    good = sum(not kill.problems for kill in hits)
+    return (
+        f"{name:22} {len(hits):6}" + "".join(f"{by_kind[kind]:10}" for kind in kinds)
+        + f" {f'{places}/{points}':>10} {len(mine) - len(hits):7} {good:9} {lost:5}"
+    )  # fmt: skip
