@@ -77,13 +77,6 @@ def assert_same(taken, guest):
         # As it lies: what is no file is saved as raw, unless something else is asked for.
         (paused, {}, "stream", "raw"),
         (paused, {"snapshot_image_format": "qcow2"}, "stream", "qcow2"),
-        (
-            paused,
-            {"snapshot_image_format": "qcow2", "snapshot_compression": "zstd"},
-            "stream",
-            "qcow2",
-        ),
-        (paused, {"snapshot_method": "managed_save"}, "managed_save", "raw"),
         # The seed's live path is for files.
         (
             paused,
@@ -237,6 +230,23 @@ def test_device_fails_midway(guest, device, world, bring):
     assert failure.phase == "image_uploading"
     world.images.on_bytes = lambda _number, _taken: None
     assert_same(world.snapshot(guest), guest)
+
+
+def test_device_fails_while_the_guest_is_saved(guest, device, world):
+    """It goes on as it was, with the part of the device that works."""
+    paused(guest)
+    world.set(snapshot_method="managed_save")
+    size = guest.disk.guest.size
+    states = parts.States()
+    states.on["image_pending_upload"] = lambda: device.cut(size)
+    try:
+        failure = world.fails(guest, states=states)
+    finally:
+        os.truncate(device.backing, size + TAIL)
+        run("blockdev", "--flushbufs", device.path)
+    assert isinstance(failure.__cause__, exception.QemuImgFailed)
+    assert "Input/output error" in failure.reason
+    assert guest.state()["state"] == "paused"
 
 
 LVS = """

@@ -101,7 +101,6 @@ def test_refused_unless_it_is_allowed(guest, world, bring):
     ("bring", "configured", "method", "image_format"),
     [
         (paused, {}, "stream", "qcow2"),
-        (paused, {"snapshot_image_format": "raw"}, "stream", "raw"),
         (paused, {"snapshot_method": "mirror"}, "managed_save", "qcow2"),
         (shut_off, {"snapshot_compression": "zstd"}, "offline", "qcow2"),
         (shut_off, {"snapshot_image_format": "raw"}, "offline", "raw"),

@@ -94,8 +94,8 @@ def strict(guest: GuestFacts) -> GuestFacts:
         (NEW, "auto", SHUT_OFF, LVM, Method.OFFLINE, "shut off"),
         (NEW, "managed_save", RUNNING, LVM, Method.MANAGED_SAVE, "snapshot_method asks"),
         # The seed's live path is not for them.
-        (NEW, "mirror", RUNNING, LVM, Method.MANAGED_SAVE, "the disk is /dev/vg/lv"),
-        (NEW, "mirror", PAUSED, RBD, Method.MANAGED_SAVE, "the disk is rbd:vms/x"),
+        (NEW, "mirror", RUNNING, LVM, Method.MANAGED_SAVE, "the disk is a block device"),
+        (NEW, "mirror", PAUSED, RBD, Method.MANAGED_SAVE, "the disk is in Ceph"),
         (NEW, "mirror", SHUT_OFF, LVM, Method.OFFLINE, "shut off"),
         (NO_BACKUP, "auto", RUNNING, LVM, Method.MANAGED_SAVE, "made of files only"),
         (NEW, "auto", decrypting(RUNNING), LUKS, Method.STREAM, "can be read as of this moment"),

@@ -334,7 +334,9 @@ def _obstacle(case: _Case) -> str:
         return _versions(case)
     if case.is_encrypted:
         return "a block copy of an encrypted disk would not be encrypted"
-    return f"a block copy is made of files only, and the disk is {case.disk.description}"
+    # What a user may read: it names no path.
+    kind = "in Ceph" if case.disk.is_rbd else "a block device"
+    return f"a block copy is made of files only, and the disk is {kind}"
 
 
 def _versions(case: _Case) -> str:
