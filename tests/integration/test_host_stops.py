@@ -27,7 +27,7 @@ COMPUTE = "nova-snap-compute"
 SIZE = 100_000
 SOON = 60
 # graceful_shutdown_timeout, what cancelling takes, and a machine that is busy.
-STOP_SECONDS = 40
+STOP_SECONDS = 60
 
 
 @pytest.fixture
