@@ -28,6 +28,8 @@ LOG = logging.getLogger(__name__)
 
 _MAX_REASON: Final = 1000
 _TERMINATE_SECONDS: Final = 2.0
+# Ceph takes a client for dead that was not heard of for 30 s.
+_WATCH_SECONDS: Final = 45.0
 # The commands must not run with the modules of this process's Python.
 _FOREIGN: Final = ("PYTHON", "VIRTUAL_ENV")
 
@@ -146,10 +148,12 @@ class Cluster:
         """Names of the snapshots of an image."""
         return [str(found["name"]) for found in self._ask("rbd", "snap", "ls", *image.arguments())]
 
-    def children(self, image: Image, snapshot: str) -> Sequence[str]:
-        """The clones of a snapshot, also those in the trash."""
-        found = self._ask("rbd", "children", "--all", *_snapshot(image, snapshot))
-        return [f"{child['pool']}/{child['image']}" for child in found]
+    def children(self, image: Image) -> Sequence[Image]:
+        """The clones of all snapshots of an image, also those in the trash."""
+        found = self._ask("rbd", "children", "--all", *image.arguments())
+        return [
+            Image(child["pool"], child["image"], child.get("pool_namespace", "")) for child in found
+        ]
 
     def create_snapshot(self, image: Image, snapshot: str, seconds: float | None = None) -> None:
         """Whatever is written to the image from now on is not in the snapshot."""
@@ -174,9 +178,10 @@ class Cluster:
         self._rbd("clone", *_snapshot(image, snapshot), *target.target_arguments())
 
     def remove(self, image: Image) -> None:
-        """Refused (EBUSY) as long as the image is open somewhere, and for half a minute after a
+        """Refused (EBUSY) as long as the image is open somewhere. It takes half a minute after a
         client that had it open has died."""
-        self._rbd("rm", "--no-progress", *image.arguments())
+        seconds = max(self._seconds, _WATCH_SECONDS)
+        self._rbd("rm", "--no-progress", *image.arguments(), seconds=seconds)
 
     def flatten(self, image: Image, seconds: float, on_cancel: OnCancel, log_path: str,
                 on_start: Callable[[int], None]) -> None:  # fmt: skip

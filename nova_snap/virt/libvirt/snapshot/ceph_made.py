@@ -94,10 +94,16 @@ def remove_snapshot(cluster: rbd.Cluster, image: rbd.Image, snapshot: str) -> bo
 
 
 def sweep(cluster: rbd.Cluster, source: rbd.Image) -> None:
-    """Remove our snapshots of a disk whose clones are gone by now. Failures are only logged."""
+    """Remove our snapshots of a disk whose clones are gone by now. Failures are only logged.
+
+    A clone has the name of the image that it is, and so has the snapshot.
+    """
     try:
-        for snapshot in cluster.snapshots(source):
-            if snapshot.startswith(PREFIX) and not cluster.children(source, snapshot):
+        ours = [name for name in cluster.snapshots(source) if name.startswith(PREFIX)]
+        needed = {child.name for child in cluster.children(source)} if ours else set()
+        for snapshot in ours:
+            # One that something else was made of by now is refused, and stays.
+            if snapshot.removeprefix(PREFIX) not in needed:
                 LOG.info("Removing snapshot %s of %s, which nothing needs", snapshot, source)
                 remove_snapshot(cluster, source, snapshot)
     except exception.CephFailed as exc:
