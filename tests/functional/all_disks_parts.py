@@ -96,13 +96,14 @@ def stop_loop(guest: Guest) -> None:
 def wait_rounds(guest: Guest, rounds: int = 2, seconds: float = 60) -> None:
     """Wait until the guest has written to all of its disks again."""
     deadline = time.monotonic() + seconds
-    wanted = _round(guest) + rounds
-    while _round(guest) < wanted:
+    wanted = current_round(guest) + rounds
+    while current_round(guest) < wanted:
         assert time.monotonic() < deadline, "the guest does not write any more"
         time.sleep(0.05)
 
 
-def _round(guest: Guest) -> int:
+def current_round(guest: Guest) -> int:
+    """What the guest has counted to on all of its disks."""
     return int(guest.run("cat /run/n 2> /dev/null || echo 0"))
 
 
