@@ -27,6 +27,7 @@ from tests.fixtures.mariadb import MariaDB
 from tests.fixtures.postgresql import PostgreSQL
 from tests.fixtures.rabbitmq import RabbitMQ
 from tests.fixtures.service_process import ServiceFailed, ServiceProcess, free_port
+from tests.fixtures.warden import runs
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +197,34 @@ def test_stopped_service_is_gone_with_its_children(tmp_path: Path) -> None:
     assert not service.running
     for pid in pids.read_text().split():
         deadline = time.monotonic() + 10
-        while Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text():
+        while runs(int(pid)):
             assert time.monotonic() < deadline, f"process {pid} is still there"
             time.sleep(0.02)
+
+
+CHILD = """
+import sys, time
+from pathlib import Path
+from tests.fixtures.service_process import ServiceProcess
+from tests.fixtures.warden import Warden
+ServiceProcess.warden = Warden()
+service = ServiceProcess("server", ["sh", "-c", "sleep 600 & echo $! > pid; wait"],
+                         Path(sys.argv[1], "log"), cwd=Path(sys.argv[1]))
+service.start()
+service.wait_until(lambda: Path(sys.argv[1], "pid").read_text(), 10)
+print(service.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_service_is_gone_when_the_tests_were_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", CHILD, tmp_path]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        pids = [int(child.stdout.readline()), int((tmp_path / "pid").read_text())]
+        assert all(runs(pid) for pid in pids)
+        child.kill()
+    deadline = time.monotonic() + 10
+    while any(runs(pid) for pid in pids):
+        assert time.monotonic() < deadline, f"of {pids}, some are still there"
+        time.sleep(0.02)
