@@ -131,6 +131,22 @@ def end(guest: Guest, socket: str) -> None:
         interval = min(interval * 2, _LAST_POLL)
 
 
+def end_server(guest: Guest) -> None:
+    """Stop the NBD server of a job that has ended, but not to the last step.
+
+    libvirt ends a job in steps, and one that dies in between does not take the rest up again when
+    it is started: it knows of no job any more, and each new one fails with "NBD server already
+    running" until the guest is stopped.
+
+    :param guest: one that a job of ours was begun on, or about to be.
+    :raises nova_snap.exception.NovaSnapError: if that cannot be told or done.
+    """
+    if not guest.is_active() or guest.backup_socket() is not None:
+        return
+    if guest.stop_nbd_server():
+        LOG.warning("The NBD server of an ended backup job of guest %s was stopped", guest.name)
+
+
 class ScratchGuard:
     """Ends a job before its scratch files can fill their file system.
 

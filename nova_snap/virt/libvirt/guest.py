@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from typing import Any, Final
 
 import libvirt
+import libvirt_qemu
 from oslo_log import log as logging
 from oslo_utils import units
 
@@ -174,6 +176,19 @@ class Guest(GuestLife):
                 return None
             raise
         return domain_xml.backup_socket(xml, self.name)
+
+    def stop_nbd_server(self) -> bool:
+        """Stop QEMU's NBD server, of which there is one, as used by backup jobs.
+
+        libvirt has no call for it.
+
+        :returns: whether one ran.
+        """
+        command = '{"execute": "nbd-server-stop"}'
+        answer = self._call(
+            "qemuMonitorCommand", lambda dom: libvirt_qemu.qemuMonitorCommand(dom, command, 0)
+        )
+        return "return" in json.loads(answer)
 
     # -- its agent ----------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ class BackupGuest(doubles.FakeGuest):
     """A guest that can be backed up.
 
     :ivar ends_after: how often its job is still seen after the order to end.
+    :ivar serves: QEMU's NBD server runs, although libvirt knows of no job.
     """
 
     patience = 0.3
@@ -49,6 +50,7 @@ class BackupGuest(doubles.FakeGuest):
         self.ends_after = 0
         self.told_to_end = False
         self.begun_xml = ""
+        self.serves = False
 
     def begin_backup(self, xml, seconds=None):
         self.begin_seconds = seconds
@@ -69,6 +71,12 @@ class BackupGuest(doubles.FakeGuest):
         self._enter("abort_job")
         self._need_active("abortJob")
         self.told_to_end = True
+
+    def stop_nbd_server(self):
+        self._enter("stop_nbd_server")
+        self._need_active("qemuMonitorCommand")
+        ran, self.serves = self.serves, False
+        return ran
 
 
 @pytest.fixture
@@ -299,6 +307,31 @@ class TestEnd:
         guest.errors[call] = doubles.failed(call)
         with pytest.raises(exception.BackupJobFailed, match="virsh domjobabort"):
             backup_job.end(guest, SOCKET)
+
+
+class TestEndServer:
+    """libvirt was cut off between the job's end and its server's."""
+
+    def test_is_stopped(self, guest, caplog):
+        guest.serves = True
+        backup_job.end_server(guest)
+        assert not guest.serves
+        assert "NBD server" in caplog.text
+
+    def test_there_is_none(self, guest, caplog):
+        backup_job.end_server(guest)
+        assert caplog.text == ""
+
+    def test_somebody_elses_job_needs_it(self, guest):
+        guest.socket = "/run/other"
+        guest.serves = True
+        backup_job.end_server(guest)
+        assert guest.serves
+
+    def test_guest_has_stopped(self, guest):
+        guest.stop()
+        backup_job.end_server(guest)
+        assert "stop_nbd_server" not in guest.calls
 
 
 class TestScratchGuard:
