@@ -67,9 +67,9 @@ class ComputeService:
         timeout: int = self._conf.graceful_shutdown_timeout
         until = time.monotonic() + timeout
         self._heartbeat.stop()
-        self._volumes.stop()
         self._server.stop()
         self._server.wait(timeout=max(timeout, 1))
+        self._volumes.stop()
         self._manager.park()
         left = self._lifecycle.stop(max(0.0, until - time.monotonic()))
         return left + self._manager.stop(max(0.0, until - time.monotonic()))

@@ -47,6 +47,8 @@ class VolumeManager:
         self._one_process = str(conf.transport_url).startswith("fake:")
         self._database = database
         self._driver = driver
+        # Instance and image. It is no more than a hint: the driver knows.
+        self._frozen: set[tuple[str, str]] = set()
         self.leftovers = VolumeLeftovers(conf, image_api, volume_api)
         self._housekeeping = Periodic(database, _LOOK_SECONDS, self.leftovers.tasks())
 
@@ -58,8 +60,11 @@ class VolumeManager:
         self._housekeeping.start()
 
     def stop(self) -> None:
-        """End; the driver thaws what is frozen when it is closed."""
+        """End, when no message comes any more: nobody could tell that a guest is to be thawed."""
         self._housekeeping.stop()
+        for uuid, image_id in list(self._frozen):
+            LOG.warning("Instance %s is thawed before its snapshot is made", uuid)
+            self._thaw(uuid, image_id)
 
     # -- messages --------------------------------------------------------------------------
 
@@ -76,6 +81,7 @@ class VolumeManager:
         try:
             found = self._find(context, instance, image_id)
             self._driver.quiesce(found, image_id)
+            self._frozen.add((found.uuid, image_id))
         except exception.QuiesceUnsupported as error:
             LOG.info("Instance %s is not quiesced: %s", instance, error)
             return {"unsupported": True, "reason": error.reason}
@@ -100,17 +106,24 @@ class VolumeManager:
         :returns: ``reason`` why it was not frozen until now, or ``None``.
         """
         try:
-            kept = self._driver.unquiesce(primitive.instance_uuid(instance), image_id)
+            uuid = primitive.instance_uuid(instance)
+        except exception.InvalidInstancePrimitive as error:
+            return {"reason": error.for_user()}
+        return {"reason": self._thaw(uuid, image_id)}
+
+    def _thaw(self, uuid: str, image_id: str) -> str | None:
+        """Why it was not frozen until now."""
+        self._frozen.discard((uuid, image_id))
+        try:
+            kept = self._driver.unquiesce(uuid, image_id)
         except exception.NovaSnapError as error:
             # The point in time was held; that the guest is thawed late is in the log of the host.
-            LOG.error("Instance %s is not thawed yet: %s", instance, error)
-            return {"reason": None}
+            LOG.error("Instance %s is not thawed yet: %s", uuid, error)
+            return None
         except Exception:
-            LOG.exception("Instance %s cannot be thawed", instance)
-            return {"reason": _UNFORESEEN}
-        if kept:
-            return {"reason": None}
-        return {"reason": "its file systems were thawed before all snapshots were made"}
+            LOG.exception("Instance %s cannot be thawed", uuid)
+            return _UNFORESEEN
+        return None if kept else "its file systems were thawed before all snapshots were made"
 
     def _find(self, context: RequestContext, instance: Any, image_id: str) -> Instance:
         own = context.elevated()

@@ -3,6 +3,7 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from oslo_log import log
@@ -19,8 +20,10 @@ _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 2.0
 _LEAST_SECONDS: Final = 1.0
 
-# For snapshots to end being created, so that they can be deleted.
-_DELETE_SECONDS: Final = 10.0
+# For snapshots to be deleted: while somebody waits, and altogether.
+_MOMENT_SECONDS: Final = 5.0
+_LATER_SECONDS: Final = 1800.0
+_LATER_PAUSE: Final = 10.0
 
 
 class VolumeAPI(Protocol):
@@ -128,13 +131,9 @@ class VolumeSet:
                 raise _failed(made)
 
     def delete(self) -> None:
-        """Delete all that were made. Never raises: another error is on its way to the user. What
-        cannot be deleted is named in the log."""
-        found = list(self._made.values())
-        for volume_id in sorted(self._unknown):
-            found += _find(self._volume_api, self._context, volume_id, self._image_id)
-        delete_all(self._volume_api, self._context, found)
-        self._made.clear()
+        """Delete all that were made: see :func:`discard`."""
+        made, self._made = list(self._made.values()), {}
+        discard(self._volume_api, self._context, sorted(self._unknown), self._image_id, made)
 
     def _look(self, made: Snapshot) -> None:
         seconds = self._left(f"snapshot {made.id} is still being created")
@@ -163,11 +162,38 @@ class VolumeSet:
 
 
 def discard(
-    volume_api: VolumeAPI, context: RequestContext, volume_ids: list[str], image_id: str
+    volume_api: VolumeAPI,
+    context: RequestContext,
+    volume_ids: Sequence[str],
+    image_id: str,
+    known: Sequence[Snapshot] = (),
 ) -> None:
-    """Delete what a process has made for an image that it did not live to end. Never raises."""
-    for volume_id in volume_ids:
-        delete_all(volume_api, context, _find(volume_api, context, volume_id, image_id))
+    """Delete what was made for an image that there will not be. Never raises.
+
+    The volume service deletes no snapshot that it still makes, and may not answer. A thread of its
+    own goes on with it for half an hour; nobody waits for that longer than a moment.
+
+    :param volume_ids: whose snapshots for the image are looked for.
+    :param known: those that need not be.
+    """
+
+    def work() -> None:
+        context.update_store()
+        left = list(known)
+        for volume_id in volume_ids:
+            left += _find(volume_api, context, volume_id, image_id)
+        for made in _delete(volume_api, context, left):
+            LOG.error(
+                "Snapshot %s of volume %s is left behind: delete it by hand",
+                made.id,
+                made.volume_id,
+            )
+
+    thread = threading.Thread(target=work, name="delete-volume-snapshots", daemon=True)
+    thread.start()
+    thread.join(_MOMENT_SECONDS)
+    if thread.is_alive():
+        LOG.warning("The snapshots for image %s are not deleted yet", image_id)
 
 
 def gone(volume_id: str) -> exception.InvalidVolume:
@@ -176,39 +202,34 @@ def gone(volume_id: str) -> exception.InvalidVolume:
     return exception.InvalidVolume(reason=f"volume {volume_id} could not be found")
 
 
-def delete_all(volume_api: VolumeAPI, context: RequestContext, snapshots: list[Snapshot]) -> None:
-    """Delete snapshots, also those that are being created and end that soon. Never raises."""
-    until = time.monotonic() + _DELETE_SECONDS
-    for made in snapshots:
-        try:
-            _await_created(volume_api, context, made, until)
-            volume_api.delete_snapshot(context, made.id)
-        except exception.VolumeSnapshotNotFound:
-            continue
-        except Exception as error:
-            LOG.error(
-                "Snapshot %s of volume %s is left behind: it cannot be deleted: %s",
-                made.id,
-                made.volume_id,
-                error,
-                exc_info=not isinstance(error, exception.NovaSnapError),
-            )
+def _delete(
+    volume_api: VolumeAPI, context: RequestContext, snapshots: list[Snapshot]
+) -> list[Snapshot]:
+    """Try until all of them are being deleted.
+
+    :returns: those that are not when the time is over.
+    """
+    until, pause, woken = time.monotonic() + _LATER_SECONDS, _FIRST_PAUSE, threading.Event()
+    left = snapshots
+    while left := [made for made in left if not _is_deleted(volume_api, context, made)]:
+        if time.monotonic() > until:
+            break
+        woken.wait(pause)
+        pause = min(pause * 2, _LATER_PAUSE)
+    return left
 
 
-def _await_created(
-    volume_api: VolumeAPI, context: RequestContext, made: Snapshot, until: float
-) -> None:
-    """The volume service deletes no snapshot that it still makes."""
-    woken = threading.Event()
-    while (left := until - time.monotonic()) > 0:
-        try:
-            found = volume_api.get_snapshot(context, made.id, left + _LEAST_SECONDS)
-        except exception.VolumeServiceError as error:
-            LOG.warning("Snapshot %s cannot be looked at: %s", made.id, error)
-            return
-        if found.status != model.CREATING:
-            return
-        woken.wait(_FIRST_PAUSE)
+def _is_deleted(volume_api: VolumeAPI, context: RequestContext, made: Snapshot) -> bool:
+    """Whether it is on its way."""
+    try:
+        volume_api.delete_snapshot(context, made.id)
+    except exception.InvalidVolume:
+        return False
+    except Exception as error:
+        foreseen = isinstance(error, exception.NovaSnapError)
+        LOG.warning("Snapshot %s cannot be deleted: %s", made.id, error, exc_info=not foreseen)
+        return False
+    return True
 
 
 def _find(

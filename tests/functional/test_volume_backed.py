@@ -111,6 +111,12 @@ class TestMessages:
         hosts.abandon_quiesce(cloud.new_context(), server, "i")
         wait_until(lambda: not cloud.driver.is_frozen(server.uuid))
 
+    def test_a_stop_thaws(self, cloud: Cloud, server: Instance, hosts: rpcapi.ComputeAPI) -> None:
+        cloud.write(server, task_state=task_states.IMAGE_SNAPSHOT_PENDING, snapshot_image_id="i")
+        hosts.quiesce_instance(cloud.new_context(), server, "i")
+        cloud.volume_manager.stop()
+        assert not cloud.driver.is_frozen(server.uuid)
+
     def test_a_host_of_an_older_version(
         self,
         cloud: Cloud,

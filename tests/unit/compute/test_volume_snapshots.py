@@ -2,6 +2,7 @@
 """createImage of a volume-backed instance: what is done, in which order, and what is left."""
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from oslo_config import cfg
 
 from nova_snap import exception
-from nova_snap.compute import api, task_states, vm_states, volume_snapshots
+from nova_snap.compute import api, task_states, vm_states, volume_set, volume_snapshots
 from nova_snap.context import RequestContext
 from nova_snap.db.session import Database
 from nova_snap.objects.block_device import BlockDeviceMapping
@@ -322,11 +323,25 @@ class TestFailures:
         lab.volumes.end = "error"
         lab.fails(exception.VolumeSnapshotFailed, "in status error")
 
-    def test_snapshots_that_take_too_long(self, lab: Lab, conf: cfg.ConfigOpts) -> None:
+    def test_snapshots_that_take_too_long(
+        self, lab: Lab, conf: cfg.ConfigOpts, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(volume_set, "_MOMENT_SECONDS", 0.3)
         conf.set_override("snapshot_timeout", 1, "cinder")
         lab.api = api.API(conf, lab.images, lab.host, lab.volumes)  # type: ignore[arg-type]
-        lab.volumes.looks = 7
-        lab.fails(exception.VolumeSnapshotTimeout, "within 1 s")
+        lab.volumes.looks = 1000
+        with pytest.raises(exception.VolumeSnapshotTimeout, match="within 1 s"):
+            lab.take()
+        assert lab.images.records == {}
+        assert not lab.host.frozen
+        lab.is_free()
+        # They cannot be deleted as long as they are being made.
+        assert len(lab.volumes.snapshots) == 2
+        lab.volumes.finish()
+        until = time.monotonic() + 10
+        while lab.volumes.snapshots:
+            assert time.monotonic() < until
+            time.sleep(0.01)
 
     def test_the_volume_service_goes_away_for_a_moment(self, lab: Lab) -> None:
         lab.volumes.unanswered = 3
