@@ -369,6 +369,8 @@ class Cancelled:
 
     def on_cancel(self, callback) -> None:
         self._callbacks.append(callback)
+        if self._gone.is_set():
+            callback()
 
 
 @pytest.mark.parametrize("work", ["copy", "conversion"])
