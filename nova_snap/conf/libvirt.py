@@ -315,8 +315,9 @@ guests have very many file systems.
         default=90,
         min=1,
         help="""
-Seconds after which a guest is thawed that was frozen for the snapshots of its volumes, should nobody
-have told the host that they are made. It must be more than [cinder] snapshot_timeout of the API.
+Seconds after which a guest is thawed that was frozen for the snapshots of its volumes, should
+nobody have told the host that they are made. It must be more than [cinder] snapshot_timeout of the
+API.
 """,
     ),
     cfg.IntOpt(
