@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The real qemu-img, told everything, and stopped when it takes too long."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from nova_snap import exception
 from nova_snap.virt.libvirt import chain, domain_xml, imagebackend
+from nova_snap.virt.libvirt.domain_disks import Encryption, NetworkSource, SecretReference
 from nova_snap.virt.libvirt.qemu_img import OUTPUT_FORMATS, QemuImg
 
 MIB = 1 << 20
@@ -199,6 +201,10 @@ def test_reading_a_header_has_a_limit_of_processor_time(conf, tmp_path):
         QemuImg(conf, program).info(str(tmp_path / "disk"), "raw")
 
 
+RBD = NetworkSource("rbd", "vms/x")
+ISCSI = NetworkSource("iscsi", "iqn.2026-11.example:x")
+
+
 class TestBackends:
     """By what the domain's XML says, and nothing else."""
 
@@ -220,6 +226,35 @@ class TestBackends:
         assert type(made) is backend
         made.snapshot_extract(str(tmp_path / "image"), "raw")
         assert (tmp_path / "image").read_bytes() == (b"\5" * 65536).ljust(MIB, b"\0")
+
+    @pytest.mark.parametrize(
+        ("disk", "kind"),
+        [
+            (disk("/d", "qcow2"), "qcow2"),
+            (disk("/d", "raw"), "raw"),
+            (disk("/dev/vg/lv", "raw", "block"), "lvm"),
+            (disk("/dev/vg/lv", "qcow2", "block"), "lvm"),
+            (dataclasses.replace(disk(None, "raw", "network"), network=RBD), "rbd"),
+            (dataclasses.replace(disk(None, "raw", "network"), network=ISCSI), "raw"),
+            (disk("/d", "vmdk"), "vmdk"),
+        ],
+    )
+    def test_kind_of_a_disk(self, disk, kind):
+        """What the format of its snapshot is found by, where none is configured."""
+        assert imagebackend.disk_type(disk) == kind
+
+    def test_device_that_is_not_there(self, tool, tmp_path):
+        gone = imagebackend.snapshot_backend(self.disk("/dev/vg/gone", "raw", "block"), tool)
+        with pytest.raises(exception.LogicalVolumeUnavailable, match="Disk /dev/vg/gone"):
+            gone.snapshot_extract(str(tmp_path / "image"), "raw")
+
+    def test_secret_that_nobody_knows(self, tool, tmp_path):
+        path = tmp_path / "disk"
+        tool.create_raw(str(path), MIB)
+        luks = Encryption("luks", SecretReference("volume", usage="a key"))
+        disk = dataclasses.replace(self.disk(str(path), "raw"), encryption=luks)
+        with pytest.raises(exception.SecretUnavailable, match="volume 'a key' is not known"):
+            imagebackend.snapshot_backend(disk, tool).snapshot_extract(str(tmp_path / "i"), "raw")
 
     @pytest.mark.parametrize(
         ("image_format", "source_type"), [("vmdk", "file"), ("vmdk", "block"), ("raw", "network")]
