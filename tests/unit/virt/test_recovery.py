@@ -9,17 +9,24 @@ from nova_snap import exception
 from nova_snap.compute import power_state
 from nova_snap.virt.libvirt.guest import BlockJob
 from nova_snap.virt.libvirt.snapshot import workdir
+from nova_snap.virt.libvirt.snapshot.ceph_made import Made
 from nova_snap.virt.libvirt.snapshot.recovery import Recovery
 from tests.unit.virt import doubles
 
 
 class Images:
-    """The image service. :ivar status: of every image; ``None``: there is none."""
+    """The image service. :ivar status: of every image; ``None``: there is none.
+
+    :ivar error: what it answers with instead.
+    """
 
     def __init__(self):
         self.status = "queued"
+        self.error = None
 
     def get(self, _context, image_id):
+        if self.error is not None:
+            raise self.error
         if self.status is None:
             raise exception.ImageNotFound(image_id=image_id)
         return {"id": image_id, "status": self.status}
@@ -202,3 +209,36 @@ def test_stray_copy(scene, destination, ended):
     scene.guest.copied_to = destination.format(parent=scene.parent)
     scene.recovery.end_stray_copy(scene.guest)
     assert (scene.guest.job is None) == ended
+
+
+def made_in_ceph():
+    return Made("image-id", "vms/disk", "nova_snap-image-id", clone="images/image-id")
+
+
+def test_what_may_be_an_image_by_now_stays_until_that_can_be_told(scene):
+    """To remove it without asking would be to remove an image's only content."""
+    scene.left(ceph=[made_in_ceph().facts()])
+    scene.images.error = exception.ImageServiceUnavailable(endpoint="x", reason="down")
+    scene.recovery.recover()
+    assert len(scene.leftovers()) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "removed"),
+    [("active", False), ("queued", True), ("killed", True), (None, True)],
+)
+def test_what_was_made_in_ceph(scene, tmp_path, monkeypatch, status, removed):
+    """The snapshot of the disk goes in any case; the clone, unless the image service has it."""
+    log = tmp_path / "log"
+    command = tmp_path / "bin" / "rbd"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\necho "$*" >> {log}\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
+    scene.images.status = status
+    scene.left(ceph=[made_in_ceph().facts()])
+    scene.recovery.recover()
+    ran = log.read_text()
+    assert "snap rm --no-progress --pool=vms --image=disk --snap=nova_snap-image-id" in ran
+    assert ("rm --no-progress --pool=images --image=image-id\n" in ran) == removed
+    assert scene.leftovers() == []
