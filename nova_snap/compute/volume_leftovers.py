@@ -60,8 +60,12 @@ class VolumeLeftovers:
                 continue
             action = recovery.unfinished_action(context, instance)
             since = instance.updated_at if action is None else action.start_time
-            if since is not None and since <= limit:
+            if since is None or since > limit:
+                continue
+            try:
                 self._give_up(context, instance, volume_ids, action)
+            except exception.NovaSnapError as error:
+                LOG.warning("Instance %s is left for the next time: %s", instance.uuid, error)
 
     def _give_up(
         self,

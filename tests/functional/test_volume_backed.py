@@ -177,6 +177,18 @@ class TestAnAPIThatDied:
         assert cloud.images.records[left]["status"] == "active"
         assert len(cloud.volumes.snapshots) == 2
 
+    def test_the_image_service_is_down(self, cloud: Cloud, server: Instance, left: str) -> None:
+        """Nobody knows whether the image is whole: it is left for the next time."""
+        down = exception.ImageServiceUnavailable(endpoint="http://glance", reason="refused")
+        cloud.images.fail["get"] = down
+        self.ask(cloud, server, PATIENT)
+        cloud.volume_manager.leftovers.end_overdue(cloud.context)
+        assert cloud.now(server).task_state == task_states.IMAGE_SNAPSHOT_PENDING
+        assert len(cloud.volumes.snapshots) == 2
+        del cloud.images.fail["get"]
+        cloud.free(server)
+        assert len(cloud.volumes.snapshots) == 1
+
     def test_a_server_with_a_local_root_disk_is_not_ours(
         self, cloud: Cloud, context: RequestContext
     ) -> None:
