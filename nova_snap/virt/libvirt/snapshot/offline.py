@@ -60,7 +60,11 @@ class Offline:
             if len(request.images) > 1:
                 # A tool that reads one disk after the other lets go of each: these keep them all.
                 self._export_all(request, locks)
+            container = request.domain.virt_type == "lxc"
+            watch = _watch(request, request.root.backend.chain()) if container else None
             paths = extract_all(request)
+            if watch is not None:
+                watch.check()
             for image in request.images:
                 if rbd_instant.may_change(image.disk.network):
                     write_watch.StartWatch(request.guest, image.disk.description).check()
