@@ -16,8 +16,8 @@ from nova_snap.objects.instance_action import InstanceAction
 from nova_snap.objects.service import COMPUTE, Service
 from nova_snap.objects.snapshot_request import SnapshotRequest
 from tests.fixtures.images import MemoryImages
-from tests.fixtures.volumes import MemoryVolumes
 from tests.fixtures.service import HOST, PROJECT, make_context, make_instance
+from tests.fixtures.volumes import MemoryVolumes
 
 DOWN = exception.ImageServiceUnavailable(endpoint="http://glance", reason="refused")
 
