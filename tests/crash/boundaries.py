@@ -118,7 +118,7 @@ class Boundaries:
 
     def arm(self, target: Mapping[str, Any]) -> None:
         """Count from 0, and die at ``target``: label, when and nth of a boundary, or the count of
-        boundaries of any kind; at none if it is empty."""
+        boundaries of any kind; with ``later``, so many seconds after it; at none if it is empty."""
         with self._lock:
             os.ftruncate(self._trace, 0)
             self._seen.clear()
@@ -143,6 +143,15 @@ class Boundaries:
             nth = self._seen[when, label]
             os.write(self._trace, f"{when}\t{label}\t{nth}\n".encode())
             here = {"when": when, "label": label, "nth": nth}
-            wanted = self._target
-            if wanted and wanted in (here, {"count": self._seen.total()}):
-                os.kill(os.getpid(), signal.SIGKILL)
+            wanted = {key: value for key, value in self._target.items() if key != "later"}
+            if wanted not in (here, {"count": self._seen.total()}):
+                return
+            if later := self._target.get("later", 0):
+                # libvirt, within this process, goes on meanwhile.
+                threading.Timer(later, _die).start()
+            else:
+                _die()
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -7,7 +7,7 @@ import collections
 import dataclasses
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from tests.crash import boundaries, checks
 from tests.crash.checks import Before
@@ -18,6 +18,8 @@ END_SECONDS = 120.0
 # Of the kills: by the clock and not at a boundary; and followed by one of the next process, too.
 _RANDOM_SHARE = 0.25
 _AGAIN_SHARE = 0.2
+# What a call has begun in libvirt goes on when the call has returned: seconds after a boundary.
+_LATER = (0, 0, 0.002, 0.005, 0.015)
 # A start passes about so many boundaries until everything is put right.
 _RECOVERY_BOUNDARIES = 16
 # Every how many snapshots of a guest that writes its image is opened.
@@ -151,7 +153,8 @@ class Matrix:
     ) -> str | None:
         """:returns: the image's id, if the client was told."""
         world = self._world
-        world.ask("arm", **(_target(point) if point else {}))
+        later = self._rng.choice(_LATER)
+        world.ask("arm", **({**_target(point), "later": later} if point else {}))
         _accepted, image_id = world.request(scenario)
         if point is None:
             time.sleep(delay)
@@ -224,7 +227,7 @@ class Matrix:
             self._say(f"     {problem}")
 
 
-def _target(point: Point) -> Mapping[str, str | int]:
+def _target(point: Point) -> dict[str, str | float]:
     when, label, nth = point
     return {"when": when, "label": label, "nth": nth}
 

@@ -66,6 +66,17 @@ def test_stream(lab, guest, compute, tmp_path, point, frozen, job):
     guest.run(f"while [ $(counter) = {counter} ]; do usleep 100000; done")
 
 
+def test_nbd_server_that_libvirt_has_forgotten(lab, guest, compute):
+    """libvirt died while it ended the job: there is none any more, but its server is."""
+    compute.die_at("beginning")
+    address = {"type": "unix", "data": {"path": str(lab.root / "forgotten")}}
+    command = {"execute": "nbd-server-start", "arguments": {"addr": address}}
+    assert "return" in lab.step("monitor", name=guest.name, command=command)
+    compute.start_again()
+    stop = {"execute": "nbd-server-stop"}
+    assert "not running" in lab.step("monitor", name=guest.name, command=stop)["error"]["desc"]
+
+
 def test_offline(guest, compute, tmp_path):
     """A qemu-nbd that nobody ends would keep the guest from being started."""
     guest.stop_writer()
