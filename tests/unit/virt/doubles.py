@@ -260,3 +260,21 @@ class FakeHost:
         self.defined.append(xml)
         self.guest.persistent = True
         return self.guest
+
+
+class FakeImages:
+    """The image service. :ivar status: of every image; ``None``: there is none.
+
+    :ivar error: what it answers with instead.
+    """
+
+    def __init__(self) -> None:
+        self.status: str | None = "queued"
+        self.error: Exception | None = None
+
+    def get(self, _context: Any, image_id: str) -> Any:
+        if self.error is not None:
+            raise self.error
+        if self.status is None:
+            raise exception.ImageNotFound(image_id=image_id)
+        return {"id": image_id, "status": self.status}

@@ -14,30 +14,12 @@ from nova_snap.virt.libvirt.snapshot.recovery import Recovery
 from tests.unit.virt import doubles
 
 
-class Images:
-    """The image service. :ivar status: of every image; ``None``: there is none.
-
-    :ivar error: what it answers with instead.
-    """
-
-    def __init__(self):
-        self.status = "queued"
-        self.error = None
-
-    def get(self, _context, image_id):
-        if self.error is not None:
-            raise self.error
-        if self.status is None:
-            raise exception.ImageNotFound(image_id=image_id)
-        return {"id": image_id, "status": self.status}
-
-
 class Scene:
     def __init__(self, conf):
         self.parent = conf.libvirt.snapshots_directory
         self.guest = doubles.FakeGuest()
         self.host = doubles.FakeHost(self.guest)
-        self.images = Images()
+        self.images = doubles.FakeImages()
         self.recovery = Recovery(conf, self.host, self.images)
 
     def left(self, **facts) -> str:

@@ -140,7 +140,7 @@ def test_process_dies(conf, guest, tmp_path, sockets):
     left = workdir.create(str(tmp_path / "snapshots"), doubles.UUID)
     left.note(socket_directory=str(sockets / "s12345678"))
     os.close(left._lock)
-    recovery = Recovery(conf, doubles.FakeHost(guest))
+    recovery = Recovery(conf, doubles.FakeHost(guest), doubles.FakeImages())
     (sockets / "s12345678").mkdir()
     (sockets / "s12345678" / "nbd").touch()
     recovery.recover()
