@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +194,26 @@ class RbdWorld(parts.World):
         """The bytes of an image as Glance sends them."""
         client = self.glance.client("user-1", "project-1")
         return b"".join(client.images.data(image_id))
+
+
+class Deleted:
+    """A monitor that has seen the image being deleted, as soon as that is so.
+
+    :ivar stop: what ends the work at once.
+    """
+
+    def __init__(self, world: RbdWorld, image_id: str) -> None:
+        self._world, self._image_id = world, image_id
+        self.stop: Callable[[], None] = lambda: None
+
+    def progress(self, done: int, total: int) -> None:
+        """Nobody looks."""
+
+    def check(self) -> None:
+        self._world.api.get(self._world.context, self._image_id)
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        self.stop = callback
 
 
 @contextlib.contextmanager

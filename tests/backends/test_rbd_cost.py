@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What method direct takes of the compute host: nothing that depends on the disk's size."""
 
+import threading
 import time
 
 import pytest
 
+from nova_snap import exception
 from tests.backends import rbd_parts
 from tests.fixtures import rbd_disk
 from tests.fixtures.glance import Glance
@@ -98,3 +100,30 @@ def test_clone_that_is_flattened(guests, world, commands):
     content = rbd_disk.content_sha256(world.ceph, guests[SMALL].disk.image)
     with world.view(taken.image_id) as image:
         assert image.sha256() == content
+
+
+def test_image_deleted_while_this_host_flattens(guests, world):
+    """The command is ended, and the image removed when Ceph has forgotten who had it open."""
+    world.set(snapshot_direct_flatten="host", operation_timeout=5)
+    image_id = world.new_image()
+    monitor = rbd_parts.Deleted(world, image_id)
+
+    def delete():
+        world.api.delete(world.context, image_id)
+        monitor.stop()
+
+    flattening = threading.Event()
+
+    def on_cancel(callback):
+        monitor.stop = callback
+        if not flattening.is_set():
+            flattening.set()
+            threading.Timer(1, delete).start()
+
+    monitor.on_cancel = on_cancel
+    kept = world.ceph.snapshots(guests[LARGE].disk.image)
+    with pytest.raises(exception.ImageNotFound):
+        world.take(guests[LARGE], monitor=monitor, image_id=image_id)
+    assert flattening.is_set()
+    assert world.new_images() == set()
+    assert world.ceph.snapshots(guests[LARGE].disk.image) == kept

@@ -187,23 +187,6 @@ def test_glance_without_the_new_request(resting, lab, tmp_path, start_glance, ce
 # -- taken away, and not answered ----------------------------------------------------------------
 
 
-class Deleted:
-    """A monitor that has seen the image being deleted, as soon as that is so."""
-
-    def __init__(self, world, image_id):
-        self._world, self._image_id = world, image_id
-        self.stop = lambda: None
-
-    def progress(self, done, total):
-        """Nobody looks."""
-
-    def check(self):
-        self._world.api.get(self._world.context, self._image_id)
-
-    def on_cancel(self, callback):
-        self.stop = callback
-
-
 @pytest.mark.parametrize("word", ["create", "clone", "add", "protect"])
 def test_image_deleted_midway(resting, world, commands, word):
     image_id = world.new_image()
@@ -211,7 +194,7 @@ def test_image_deleted_midway(resting, world, commands, word):
     headers = "-H 'X-User-Id: user-1' -H 'X-Tenant-Id: project-1' -H 'X-Roles: member'"
     commands.before(word, f"curl -s -X DELETE {headers} {url} > /dev/null")
     with pytest.raises(exception.ImageNotFound):
-        world.take(resting, monitor=Deleted(world, image_id), image_id=image_id)
+        world.take(resting, monitor=rbd_parts.Deleted(world, image_id), image_id=image_id)
     world.assert_clean(resting)
 
 
