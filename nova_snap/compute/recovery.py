@@ -220,6 +220,7 @@ def _recover_instance(
         if action is not None:
             action.finish(context, " ".join(warnings) or None)
         _free(instance, image_id)
+        SnapshotRequest.forget(context, image_id)
         return
     error = exception.SnapshotInterrupted(host=host, phase=instance.task_state, warnings=warnings)
     for event in action.events(context) if action is not None else ():

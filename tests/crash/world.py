@@ -43,8 +43,8 @@ ROTATION = 2
 START_SECONDS = 90
 MIB = 1 << 20
 _DATA_DISK = 64 * MIB
-# An upload takes a second then, so that it can be hit.
-_BANDWIDTH = 32
+# An upload takes half a second then, so that it can be hit.
+_BANDWIDTH = 64
 
 
 class World:

@@ -17,6 +17,7 @@ from nova_snap.db.session import Database
 from nova_snap.objects.instance import Instance
 from nova_snap.objects.instance_action import InstanceAction, InstanceActionEvent
 from nova_snap.objects.instance_fault import InstanceFault
+from nova_snap.objects.snapshot_request import SnapshotRequest
 from nova_snap.virt.driver import AdoptedDomain, SnapshotReport
 from nova_snap.virt.fake import FakeDriver, snapshot_data
 from tests.fixtures.images import MemoryImages
@@ -381,9 +382,11 @@ class TestRecovery:
     ) -> None:
         instance, image_id = pending(context, images, task_state=task_states.IMAGE_UPLOADING)
         images.records[image_id]["status"] = "active"
+        SnapshotRequest.record(context, image_id, instance.uuid, instance.host, "createImage")
         restart()
         assert Instance.get_by_uuid(context, instance.uuid).task_state is None
         assert image_id in images.records
+        assert SnapshotRequest.get(context, image_id) is None
         assert reason(context, instance) is None
 
     @pytest.mark.parametrize("state", snapshot_kinds.ANNOUNCED)
