@@ -139,8 +139,8 @@ snapshot goes then with the image, or with the next snapshot of the disk.
     cfg.StrOpt(
         "snapshot_direct_pool",
         help="""
-The pool that the image service keeps its images in (its rbd_store_pool). Set it where that cannot be
-found out: from the image that the disk is a clone of, or from the location of the image that the
+The pool that the image service keeps its images in (its rbd_store_pool). Set it where that cannot
+be found out: from the image that the disk is a clone of, or from the location of the image that the
 instance was made from, which the image service shows with show_multiple_locations or
 show_image_direct_url.
 """,

@@ -10,7 +10,7 @@ import pytest
 
 from nova_snap import exception
 from tests.fixtures import disk_image, disks, libvirt_secrets
-from tests.fixtures.commands import run
+from tests.fixtures.commands import make_luks, run
 from tests.functional import snapshot_parts as parts
 from tests.functional import stream_parts
 
@@ -52,7 +52,7 @@ def guest(lab, secret, key):
     plain = lab.make_disk("raw", "luks")
     path = plain.path.with_name("encrypted")
     options = "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10"
-    run(
+    make_luks(
         "qemu-img", "convert", *key, "-f", "raw", "-O", "qcow2", "-o", options, plain.path, path
     )  # fmt: skip
     plain.path.unlink()

@@ -30,6 +30,11 @@ COPY_LIMITS: Final = processutils.ProcessLimits(address_space=8 * units.Gi, core
 
 _MAX_STDERR = 2000
 
+# QEMU finds out how fast it derives a key by its CPU time, which some kernels count in ticks that
+# are longer than its first try takes: then it gives up. Seen in one of six tries.
+_UNTIMED: Final = "Unable to get accurate CPU usage"
+_KEY_TRIES: Final = 6
+
 OnCancel = Callable[[Callable[[], None]], None]
 """Takes a function to call when the work is not wanted any more."""
 
@@ -104,10 +109,17 @@ class QemuImg:
         # How long a passphrase takes to try. QEMU opens the file while its guest runs, which
         # stands still as long as that takes.
         options = f"encrypt.format=luks,encrypt.key-secret={key},encrypt.iter-time=10"
-        self._run(
-            "create", "-q", *keys, "-f", "qcow2", "-o", options, layer.path,
-            str(layer.virtual_size), limits=None,
-        )  # fmt: skip
+        for left in reversed(range(_KEY_TRIES)):
+            try:
+                self._run(
+                    "create", "-q", *keys, "-f", "qcow2", "-o", options, layer.path,
+                    str(layer.virtual_size), limits=None,
+                )  # fmt: skip
+                return
+            except exception.QemuImgFailed as exc:
+                if _UNTIMED not in exc.stderr or not left:
+                    raise
+                LOG.info("%s is tried again: %s", layer.path, exc.stderr)
 
     def create_raw(self, path: str, virtual_size: int) -> None:
         """Make an empty raw file that takes no space.

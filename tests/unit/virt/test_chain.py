@@ -12,6 +12,7 @@ import pytest
 from nova_snap import exception
 from nova_snap.virt.libvirt import chain, domain_disks, qcow2_header
 from nova_snap.virt.libvirt.domain_disks import Encryption, NetworkSource, SecretReference
+from tests.fixtures.commands import make_luks
 
 MIB = 1 << 20
 
@@ -341,10 +342,11 @@ def luks(path: Path, image_format: str, *options: str) -> Path:
     key = path.with_name("key")
     key.write_text("passphrase")
     prefix = "encrypt." if image_format == "qcow2" else ""
-    create(
-        path, "--object", f"secret,id=key,file={key}", "-o",
+    make_luks(
+        "qemu-img", "create", "-q", "-f", image_format, "--object",
+        f"secret,id=key,file={key}", "-o",
         f"{prefix}key-secret=key,{prefix}iter-time=10" + (",encrypt.format=luks" if prefix else ""),
-        *options, image_format=image_format,
+        *options, path, str(MIB),
     )  # fmt: skip
     return path
 

@@ -201,6 +201,42 @@ def test_reading_a_header_has_a_limit_of_processor_time(conf, tmp_path):
         QemuImg(conf, program).info(str(tmp_path / "disk"), "raw")
 
 
+class TestEncryptedScratch:
+    """QEMU that could not time itself is asked again; what else is wrong is wrong at once."""
+
+    UNTIMED = "qemu-img: x: Unable to get accurate CPU usage"
+
+    def make(self, conf, tmp_path, text) -> int:
+        """:returns: how often the tool was run."""
+        count = tmp_path / "count"
+        program = script(
+            tmp_path / "tool",
+            f"with open({str(count)!r}, 'a') as file: file.write('x')\n"
+            f"n = os.path.getsize({str(count)!r})\n{text}",
+        )
+        encryption = Encryption("luks", SecretReference("volume", usage="a key"))
+        layer = chain.Layer(str(tmp_path / "scratch"), "qcow2", MIB, encryption=encryption)
+        try:
+            QemuImg(conf, program).create_encrypted(layer, [])
+        finally:
+            self.runs = len(count.read_text())
+        return self.runs
+
+    def test_untimed_twice(self, conf, tmp_path):
+        text = f"sys.exit({self.UNTIMED!r} if n < 3 else 0)"
+        assert self.make(conf, tmp_path, text) == 3
+
+    def test_untimed_for_ever(self, conf, tmp_path):
+        with pytest.raises(exception.QemuImgFailed, match="accurate CPU usage"):
+            self.make(conf, tmp_path, f"sys.exit({self.UNTIMED!r})")
+        assert self.runs == 6
+
+    def test_another_error(self, conf, tmp_path):
+        with pytest.raises(exception.QemuImgFailed, match="no space"):
+            self.make(conf, tmp_path, "sys.exit('no space')")
+        assert self.runs == 1
+
+
 RBD = NetworkSource("rbd", "vms/x")
 ISCSI = NetworkSource("iscsi", "iqn.2026-11.example:x")
 
