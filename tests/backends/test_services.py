@@ -233,8 +233,10 @@ def test_user_of_ceph_sees_his_pools_alone(ceph: Ceph, pool: str) -> None:
 
 
 CHILD = """
-import sys, time
+import signal, sys, time
 from tests.fixtures.ceph import Ceph
+# Tests that run in the background of a shell ignore it, and so would this.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with Ceph() as ceph:
     print(ceph.directory, *(daemon.pid for daemon in ceph._daemons.values()), flush=True)
     time.sleep(600)
@@ -251,6 +253,7 @@ def test_ceph_ends_with_whoever_started_it(ceph: Ceph, number: signal.Signals) -
         directory, *pids = child.stdout.readline().split()
         assert [runs(int(pid)) for pid in pids] == [True] * 3
         child.send_signal(number)
+        child.wait(60)
     deadline = time.monotonic() + 30
     while Path(directory).exists() or any(runs(int(pid)) for pid in pids):
         assert time.monotonic() < deadline, f"of {directory} and {pids}, some are still there"
