@@ -2,7 +2,7 @@
 """Requests that glanceclient makes in a dearer way, over its own session."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import glanceclient.exc
@@ -23,14 +23,22 @@ def set_properties(client: Any, image_id: str, values: Mapping[str, Any]) -> Map
 
     In this media type ``add`` also replaces (Image API 2.1, "Update image").
     """
-    patch = [
+    changes = [
         {"op": "add", "path": "/" + key.replace("~", "~0").replace("/", "~1"), "value": value}
         for key, value in values.items()
     ]
+    return patch(client, image_id, changes)
+
+
+def patch(client: Any, image_id: str, changes: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Change the record, and return it.
+
+    :param changes: operations as RFC 6902 has them.
+    """
     _, record = client.http_client.patch(
         f"/v2/images/{image_id}",
         headers={"Content-Type": "application/openstack-images-v2.1-json-patch"},
-        data=json.dumps(patch),
+        data=json.dumps(changes),
     )
     return dict(record)
 

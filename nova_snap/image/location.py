@@ -15,7 +15,6 @@ from nova_snap.image import http
 
 LOG = log.getLogger(__name__)
 
-_PATCH: Final = "application/openstack-images-v2.1-json-patch"
 # No such request, not for this caller, or not by its configuration: another way may do.
 _REFUSED: Final = (400, 403, 404, 405, 409, 501)
 _PAUSE: Final = 0.1
@@ -66,9 +65,7 @@ def _post(client: Any, image_id: str, url: str) -> None:
 
 def _patch(client: Any, image_id: str, url: str) -> None:
     change = {"op": "add", "path": "/locations/-", "value": {"url": url, "metadata": {}}}
-    client.http_client.patch(
-        f"/v2/images/{image_id}", headers={"Content-Type": _PATCH}, data=json.dumps([change])
-    )
+    http.patch(client, image_id, [change])
 
 
 def _settled(client: Any, image_id: str, seconds: float) -> Mapping[str, Any]:
