@@ -16,7 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.backends import rbd_parts
 from tests.fixtures.ceph import Ceph
+from tests.fixtures.glance import Glance
+from tests.fixtures.libvirt_lab import LibvirtLab
 
 HERE = Path(__file__).parent
 
@@ -26,6 +29,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents and item.get_closest_marker("short") is None:
             item.add_marker(pytest.mark.long)
+
+
+@pytest.fixture(scope="module")
+def lab(_session_lab: LibvirtLab) -> Iterator[LibvirtLab]:
+    """The lab of the session, without the guests of other modules."""
+    yield _session_lab
+    _session_lab.remove_guests()
+
+
+@pytest.fixture(scope="module")
+def base(rbd_glance: Glance) -> str:
+    """The image that the guests' disks are clones of."""
+    return rbd_parts.base_image(rbd_glance)
 
 
 @pytest.fixture(autouse=True)

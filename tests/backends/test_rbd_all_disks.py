@@ -14,17 +14,6 @@ FORMATS = {"vda": "raw", "vdb": "raw", "vdc": "qcow2"}
 
 
 @pytest.fixture(scope="module")
-def lab(_session_lab):
-    yield _session_lab
-    _session_lab.remove_guests()
-
-
-@pytest.fixture(scope="module")
-def base(rbd_glance):
-    return rbd_parts.base_image(rbd_glance)
-
-
-@pytest.fixture(scope="module")
 def guest(lab, ceph, base):
     """A guest with the root disk and an ephemeral disk in Ceph, and swap in a file."""
     ceph.user(rbd_parts.USER, rbd_parts.DISKS, Glance.POOL)

@@ -17,12 +17,6 @@ SMALL, LARGE = 256, 2048
 
 
 @pytest.fixture(scope="module")
-def lab(_session_lab):
-    yield _session_lab
-    _session_lab.remove_guests()
-
-
-@pytest.fixture(scope="module")
 def glance(start_glance, ceph):
     """It does not read the images to hash them: whatever is read, is read for the snapshot."""
     made = start_glance("trusted", ceph=ceph, extra_config="[DEFAULT]\ndo_secure_hash = false\n")

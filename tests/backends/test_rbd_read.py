@@ -12,17 +12,6 @@ from tests.functional import stream_parts
 
 
 @pytest.fixture(scope="module")
-def lab(_session_lab):
-    yield _session_lab
-    _session_lab.remove_guests()
-
-
-@pytest.fixture(scope="module")
-def base(rbd_glance):
-    return rbd_parts.base_image(rbd_glance)
-
-
-@pytest.fixture(scope="module")
 def guest(lab, ceph, base):
     with rbd_parts.running_guest(lab, ceph, base, "read") as made:
         yield made
