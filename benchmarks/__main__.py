@@ -62,8 +62,8 @@ def main() -> int:
         shutil.rmtree(directory, ignore_errors=True)
     print(report.table(figures, judged=not options.quick))
     if options.write and not failed:
-        report.write(figures, plan)
-    print(report.line(figures, plan, time.monotonic() - began), flush=True)
+        report.write("bench", report.markdown(figures, f"medians of {plan.rounds} rounds"))
+    print(report.line(figures, plan.rounds, time.monotonic() - began), flush=True)
     missed = not options.quick and any(figure.reached is False for figure in figures)
     return 1 if failed or missed else 0
 

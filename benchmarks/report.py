@@ -10,11 +10,11 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.figures import Figure, Plan
-from tests.fixtures.commands import text
+from benchmarks.figures import Figure
+from tests.fixtures.commands import text as output_of
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "doc" / "performance.md"
-BEGIN = "<!-- figures: written by tox -e bench -- --write -->"
+BEGIN = "<!-- figures: written by tox -e {} -- --write -->"
 END = "<!-- end of figures -->"
 HEADER = ("figure", "measured", "reach", "reached")
 
@@ -22,8 +22,8 @@ HEADER = ("figure", "measured", "reach", "reached")
 class MarkersMissing(Exception):
     """The document has no place for the table."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} has no lines {BEGIN!r} and {END!r} to write the table between")
+    def __init__(self, path: Path, begin: str) -> None:
+        super().__init__(f"{path} has no lines {begin!r} and {END!r} to write the table between")
 
 
 def table(figures: Sequence[Figure], judged: bool = True) -> str:
@@ -37,12 +37,12 @@ def table(figures: Sequence[Figure], judged: bool = True) -> str:
     )
 
 
-def line(figures: Sequence[Figure], plan: Plan, seconds: float) -> str:
+def line(figures: Sequence[Figure], rounds: int, seconds: float) -> str:
     """For programs: one line."""
     return json.dumps(
         {
             "host": host(),
-            "rounds": plan.rounds,
+            "rounds": rounds,
             "seconds": round(seconds),
             "figures": {
                 figure.name: {
@@ -57,26 +57,30 @@ def line(figures: Sequence[Figure], plan: Plan, seconds: float) -> str:
     )
 
 
-def write(figures: Sequence[Figure], plan: Plan, path: Path = DOCUMENT) -> None:
-    """Put the table into the documentation.
+def write(environment: str, text: str, path: Path = DOCUMENT) -> None:
+    """Put a table, such as :func:`markdown` makes, into the documentation.
 
+    :param environment: of tox, whose table it is: its markers say where.
     :raises MarkersMissing: if there is no place for it.
     """
-    content = path.read_text()
-    before, begin, rest = content.partition(BEGIN)
+    marker = BEGIN.format(environment)
+    before, begin, rest = path.read_text().partition(marker)
     _old, end, after = rest.partition(END)
     if not begin or not end:
-        raise MarkersMissing(path)
-    path.write_text(f"{before}{BEGIN}\n{markdown(figures, plan)}\n{END}{after}")
+        raise MarkersMissing(path, marker)
+    path.write_text(f"{before}{marker}\n{text}\n{END}{after}")
 
 
-def markdown(figures: Sequence[Figure], plan: Plan) -> str:
-    """The table and what it was measured on."""
+def markdown(figures: Sequence[Figure], how: str) -> str:
+    """The table and what it was measured on.
+
+    :param how: such as "medians of 5 rounds".
+    """
     rows = [HEADER, ("---",) * len(HEADER), *(_cells(figure, True) for figure in figures)]
     found = host()
     return "\n".join(
         [
-            f"Measured on {found['date']}, medians of {plan.rounds} rounds: {found['cpus']} CPUs "
+            f"Measured on {found['date']}, {how}: {found['cpus']} CPUs "
             f"({found['cpu']}), QEMU {found['qemu']}, Python {found['python']}, load "
             f"{found['load']} when it had ended.",
             "",
@@ -93,7 +97,7 @@ def host() -> dict[str, object]:
         "cpu": _cpu_model(),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "qemu": text("qemu-img", "--version").split()[2],
+        "qemu": output_of("qemu-img", "--version").split()[2],
         "load": round(os.getloadavg()[0], 1),
     }
 
