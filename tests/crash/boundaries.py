@@ -9,6 +9,7 @@ matrix without anybody's having thought of it. The product knows nothing of this
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import inspect
 import os
@@ -19,7 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from nova_snap.compute import rpcapi
+from nova_snap.compute import manager, rpcapi
 from nova_snap.image import glance, upload
 from nova_snap.objects.instance import Instance
 from nova_snap.objects.instance_action import InstanceAction, InstanceActionEvent
@@ -81,6 +82,7 @@ WATCHED: tuple[tuple[Any, str, Label], ...] = (
     (SnapshotRequest, "forget", _named("request forgotten")),
     (rpcapi.ComputeAPI, "snapshot_instance", _named("message sent")),
     (rpcapi.ComputeAPI, "backup_instance", _named("message sent")),
+    (manager.ComputeManager, "_accept", _named("message taken up")),
     (glance.API, "create", _named("image: create")),
     (glance.API, "set_properties", _named("image: set properties")),
     (glance.API, "update", _named("image: upload")),
@@ -118,7 +120,8 @@ class Boundaries:
 
     def arm(self, target: Mapping[str, Any]) -> None:
         """Count from 0, and die at ``target``: label, when and nth of a boundary, or the count of
-        boundaries of any kind; with ``later``, so many seconds after it; at none if it is empty."""
+        boundaries of any kind; with ``later``, so many seconds after it; at none if it is empty.
+        With ``group``, that process group dies instead."""
         with self._lock:
             os.ftruncate(self._trace, 0)
             self._seen.clear()
@@ -143,15 +146,20 @@ class Boundaries:
             nth = self._seen[when, label]
             os.write(self._trace, f"{when}\t{label}\t{nth}\n".encode())
             here = {"when": when, "label": label, "nth": nth}
-            wanted = {key: value for key, value in self._target.items() if key != "later"}
+            wanted = {key: self._target[key] for key in self._target.keys() - {"later", "group"}}
             if wanted not in (here, {"count": self._seen.total()}):
                 return
+            group = self._target.get("group")
             if later := self._target.get("later", 0):
                 # libvirt, within this process, goes on meanwhile.
-                threading.Timer(later, _die).start()
+                threading.Timer(later, _kill, [group]).start()
             else:
-                _die()
+                _kill(group)
 
 
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def _kill(group: int | None) -> None:
+    if group is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)

@@ -61,15 +61,15 @@ def all_of_them(
     return problems
 
 
-def free(world: World, guest: Guest) -> list[str]:
-    """The instance waits for nothing."""
+def free(world: World, guest: Guest, seconds: float = SOON) -> list[str]:
+    """The instance waits for nothing, or not for longer than that."""
     seen: list[Any] = []
 
     def is_free() -> bool:
         seen.append(world.client.server(guest.uuid)["OS-EXT-STS:task_state"])
         return seen[-1] is None
 
-    return [] if wait_until(is_free, SOON) else [f"task_state is {seen[-1]}"]
+    return [] if wait_until(is_free, seconds) else [f"task_state is {seen[-1]}"]
 
 
 def same_guest(world: World, guest: Guest, before: Before) -> list[str]:
@@ -164,7 +164,15 @@ def reason(world: World, guest: Guest, before: Before, image_id: str | None) -> 
         return [] if image_id is None else ["the request was accepted, and there is no action"]
     if len(new) > 1:
         return [f"one request has {len(new)} actions"]
-    path = f"/servers/{guest.uuid}/os-instance-actions/{new[0]['request_id']}"
+    return ended(world, guest, new[0]["request_id"], image_id)
+
+
+def ended(world: World, guest: Guest, request_id: str, image_id: str | None) -> list[str]:
+    """The action of a request is over, in all its steps, and without an image it says why.
+
+    :param image_id: ``None`` if nobody was told of one.
+    """
+    path = f"/servers/{guest.uuid}/os-instance-actions/{request_id}"
     action = world.client.get(path).json()["instanceAction"]
     problems = [
         f"event {event['event']} has not ended"
@@ -241,15 +249,16 @@ def image(world: World, scenario: Scenario, image_id: str, *, inside: bool) -> l
             problems.append(f"the image of {target}: {said}")
         elif scenario.guest != "writer":
             said = disk_image.differences(
-                path, "qcow2", disks[target], "qcow2", shared=scenario.guest == "still"
+                path, "qcow2", disks[target], "qcow2", shared=scenario.guest != "off"
             )
             problems += [f"the image of {target}: {said}"] if said else []
         elif inside:
-            problems += _of_one_instant(path)
+            problems += of_one_instant(path)
     return problems
 
 
-def _of_one_instant(path: Path) -> list[str]:
+def of_one_instant(path: Path) -> list[str]:
+    """What an image of a guest that writes holds that no instant can have seen."""
     with disk_image.raw_view(path, "qcow2") as view:
         system, writer = view.fsck(), view.writer_state()
     problems = list(writer.problems)

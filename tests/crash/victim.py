@@ -12,11 +12,8 @@ import dataclasses
 import importlib
 import json
 import os
-import socketserver
 import sys
-import threading
 from pathlib import Path
-from typing import Any
 
 import libvirt
 
@@ -25,8 +22,10 @@ from nova_snap.virt.libvirt import capabilities
 from nova_snap.virt.libvirt.host import Host
 from tests.crash.boundaries import Boundaries
 from tests.fixtures import libvirt_ops
+from tests.fixtures.probe import Probe
 
 DIRECTORY_ENV = "NOVA_SNAP_CRASH"
+URI_ENV = "NOVA_SNAP_CRASH_URI"
 TARGET_ENV = "NOVA_SNAP_CRASH_AT"
 OLD_LIBVIRT_ENV = "NOVA_SNAP_CRASH_OLD_LIBVIRT"
 TRACE = "trace"
@@ -49,42 +48,6 @@ def backup(connection: libvirt.virConnect, name: str) -> str | None:
 STEPS = {**libvirt_ops.STEPS, "backup": backup}
 
 
-class Probe(socketserver.ThreadingUnixStreamServer):
-    """Answers what the matrix asks, out of the middle of the service."""
-
-    daemon_threads = True
-
-    def __init__(self, path: Path, uri: str, boundaries: Boundaries) -> None:
-        path.unlink(missing_ok=True)
-        super().__init__(str(path), _Question)
-        self._uri = uri
-        self._boundaries = boundaries
-        self._lock = threading.Lock()
-        self._connection: libvirt.virConnect | None = None
-
-    def answer(self, step: str, arguments: dict[str, Any]) -> Any:
-        """:raises libvirt.libvirtError:"""
-        if step == "arm":
-            return self._boundaries.arm(arguments)
-        with self._lock:
-            if self._connection is None:
-                # The service has opened it before, and so runs libvirt's events.
-                self._connection = libvirt.open(self._uri)
-        return STEPS[step](self._connection, **arguments)
-
-
-class _Question(socketserver.StreamRequestHandler):
-    server: Probe
-
-    def handle(self) -> None:
-        asked = json.loads(self.rfile.readline())
-        try:
-            said = {"result": self.server.answer(asked["step"], asked["arguments"])}
-        except libvirt.libvirtError as exc:
-            said = {"error": str(exc)}
-        self.wfile.write(json.dumps(said).encode())
-
-
 def pass_for_old() -> None:
     """Let libvirt be one that copies only disks of transient domains, as the service sees it."""
     found = Host.capabilities
@@ -104,8 +67,8 @@ def main() -> int:
     boundaries.arm(json.loads(os.environ.get(TARGET_ENV, "{}")))
     if os.environ.get(OLD_LIBVIRT_ENV):
         pass_for_old()
-    probe = Probe(directory / SOCKET, f"qemu:///embed?root={directory}", boundaries)
-    threading.Thread(target=probe.serve_forever, name="probe", daemon=True).start()
+    own = {"arm": lambda **target: boundaries.arm(target)}
+    Probe(directory / SOCKET, os.environ[URI_ENV], STEPS, own).start()
     module = importlib.import_module(f"nova_snap.cmd.{command.rpartition('-')[2]}")
     return int(module.main())
 

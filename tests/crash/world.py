@@ -7,12 +7,11 @@ import contextlib
 import datetime
 import json
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import requests
 import sqlalchemy as sa
@@ -27,6 +26,7 @@ from nova_snap.db.session import Database
 from nova_snap.objects.snapshot_request import SnapshotRequest
 from tests.crash import victim
 from tests.crash.scenarios import GuestName, Scenario
+from tests.fixtures import probe
 from tests.fixtures.cache import REPOSITORY
 from tests.fixtures.commands import run
 from tests.fixtures.deployment import Client, Deployment
@@ -50,9 +50,14 @@ _BANDWIDTH = 64
 class World:
     """The host; a context manager that leaves nothing behind.
 
+    :cvar commands: the services, the one to kill first.
+    :cvar program: the module that runs them: see :mod:`tests.crash.victim`.
     :ivar guests: by the names that scenarios have for them.
-    :ivar starts: how often the service was started.
+    :ivar starts: how often the services were started.
     """
+
+    commands: ClassVar[Sequence[str]] = (COMMAND,)
+    program: ClassVar[str] = "tests.crash.victim"
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -66,13 +71,14 @@ class World:
 
     def __enter__(self) -> Self:
         with self._stack:
-            self.lab = self._stack.enter_context(LibvirtLab())
+            self.lab = self._stack.enter_context(self.make_lab())
             glance = Glance(self.directory / "glance", auth="trusted")
             self.glance = self._stack.enter_context(glance)
+            self.enter_more(self._stack)
             self.sockets = self.lab.root / "s"
             self.sockets.mkdir()
             self._state.mkdir()
-            self._make_guests()
+            self.make_guests()
             self._stack.callback(self.stop)
             self._stack = self._stack.pop_all()
         return self
@@ -80,13 +86,24 @@ class World:
     def __exit__(self, *_exc: object) -> None:
         self._stack.close()
 
+    def make_lab(self) -> LibvirtLab:
+        """The libvirt that the service is to use."""
+        return LibvirtLab()
+
+    def enter_more(self, stack: contextlib.ExitStack) -> None:
+        """Start what else the services need."""
+
     # -- the service ---------------------------------------------------------------------------
 
     @property
     def service(self) -> ServiceProcess:
-        """The process to kill."""
+        """The process to kill, which has libvirt."""
         assert self.deployment is not None
-        return self.deployment.services[COMMAND]
+        return self.deployment.services[self.commands[0]]
+
+    def probe(self, command: str) -> Path:
+        """The directory of a service's trace and socket: see :mod:`tests.crash.victim`."""
+        return self.lab.root if command == self.commands[0] else self.lab.root / command[-3:]
 
     @property
     def client(self) -> Client:
@@ -98,7 +115,18 @@ class World:
         """Have the service, which does not run, do things the scenario's way when it is started."""
         first = self.deployment is None
         port = 0 if self.deployment is None else self.deployment.port
-        settings = {
+        self._scenario = scenario
+        self.deployment = Deployment(self._state, self.settings(scenario), self.commands, port=port)
+        for name, service in self.deployment.services.items():
+            self.probe(name).mkdir(exist_ok=True)
+            service.argv = [sys.executable, "-m", self.program, name, *service.argv[1:]]
+        if first:
+            self.deployment.manage("db", "sync")
+            self.deployment.manage("instance", "adopt", "--all")
+
+    def settings(self, scenario: Scenario) -> dict[str, dict[str, Any]]:
+        """The configuration."""
+        return {
             "DEFAULT": {"snapshot_pending_timeout": 30},
             "glance": {"api_servers": self.glance.url},
             "libvirt": {
@@ -111,16 +139,9 @@ class World:
                 **scenario.options,
             },
         }
-        self._scenario = scenario
-        self.deployment = Deployment(self._state, settings, (COMMAND,), port=port)
-        service = self.service
-        service.argv = [sys.executable, "-m", "tests.crash.victim", COMMAND, *service.argv[1:]]
-        if first:
-            self.deployment.manage("db", "sync")
-            self.deployment.manage("instance", "adopt", "--all")
 
     def start(self, target: Mapping[str, Any] | None = None) -> bool:
-        """Start the service.
+        """Start what does not run of the services.
 
         :param target: where it is to die, see :class:`tests.crash.boundaries.Boundaries`.
         :returns: whether it serves; it may have died by ``target`` before that.
@@ -129,13 +150,16 @@ class World:
         assert self.deployment is not None
         assert self._scenario is not None
         self.starts += 1
-        self.service.env = {
-            **os.environ,
-            "PYTHONPATH": str(REPOSITORY),
-            victim.DIRECTORY_ENV: str(self.lab.root),
-            victim.TARGET_ENV: json.dumps(target or {}),
-            victim.OLD_LIBVIRT_ENV: "1" if self._scenario.old_libvirt else "",
-        }
+        for name, service in self.deployment.services.items():
+            service.env = {
+                **os.environ,
+                "PYTHONPATH": str(REPOSITORY),
+                victim.DIRECTORY_ENV: str(self.probe(name)),
+                victim.URI_ENV: self.lab.uri,
+                victim.TARGET_ENV: json.dumps(target or {}),
+                victim.OLD_LIBVIRT_ENV: "1" if self._scenario.old_libvirt else "",
+                **self.environment(),
+            }
         try:
             self.deployment.start(START_SECONDS)
         except ServiceFailed:
@@ -146,29 +170,33 @@ class World:
             self.ask("arm")
         return True
 
+    def environment(self) -> Mapping[str, str]:
+        """What else is in the services' environment."""
+        return {}
+
     def stop(self) -> None:
         """Stop the service as an operator does."""
         if self.deployment is not None:
             self.deployment.stop()
 
     def ask(self, step: str, **arguments: Any) -> Any:
-        """Ask the process that has libvirt: a step of :mod:`tests.crash.victim`.
+        """Ask the process that has libvirt: see :meth:`ask_of`."""
+        return self.ask_of(self.commands[0], step, **arguments)
+
+    def ask_of(self, command: str, step: str, **arguments: Any) -> Any:
+        """Ask a service: a step of :mod:`tests.crash.victim`.
 
         :raises RuntimeError: if libvirt refuses.
         :raises OSError: if the process is dead.
         """
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(60)
-            probe.connect(str(self.lab.root / victim.SOCKET))
-            probe.sendall(json.dumps({"step": step, "arguments": arguments}).encode() + b"\n")
-            answer = json.loads(b"".join(iter(lambda: probe.recv(65536), b"")))
-        if "error" in answer:
-            raise RuntimeError(f"{step} {arguments}: {answer['error']}")
-        return answer["result"]
+        return probe.ask(self.probe(command) / victim.SOCKET, step, **arguments)
 
-    def trace(self) -> list[tuple[str, str, int]]:
-        """The boundaries that were passed since it was armed: when, label, nth."""
-        text = (self.lab.root / victim.TRACE).read_text()
+    def trace(self, command: str | None = None) -> list[tuple[str, str, int]]:
+        """The boundaries that a service has passed since it was armed: when, label, nth.
+
+        :param command: by default the one that has libvirt.
+        """
+        text = (self.probe(command or self.commands[0]) / victim.TRACE).read_text()
         rows = [line.split("\t") for line in text.splitlines()]
         return [(when, label, int(nth)) for when, label, nth in rows]
 
@@ -189,18 +217,24 @@ class World:
 
         :returns: whether it was accepted, as far as the client knows, and the image's id.
         """
-        uuid = self.guests[scenario.guest].uuid
         name = f"{scenario.name}-{time.monotonic_ns()}"
-        body: dict[str, Any] = {"createImage": {"name": name}}
-        if scenario.backup:
-            body = {"createBackup": {"name": name, "backup_type": "daily", "rotation": ROTATION}}
         try:
-            answer = self.client.post(f"/servers/{uuid}/action", body)
+            answer = self.post(scenario, name)
         except requests.RequestException:
             return False, None
         if answer.status_code != requests.codes.accepted:
             raise AssertionError(f"{name}: {answer.status_code}: {answer.text}")
         return True, answer.json()["image_id"]
+
+    def post(self, scenario: Scenario, name: str) -> requests.Response:
+        """The request itself.
+
+        :raises requests.RequestException: if there is no answer.
+        """
+        body: dict[str, Any] = {"createImage": {"name": name}}
+        if scenario.backup:
+            body = {"createBackup": {"name": name, "backup_type": "daily", "rotation": ROTATION}}
+        return self.client.post(f"/servers/{self.guests[scenario.guest].uuid}/action", body)
 
     def actions(self, guest: Guest) -> list[dict[str, Any]]:
         """What was asked of a guest, newest first."""
@@ -257,12 +291,13 @@ class World:
 
     # -- guests --------------------------------------------------------------------------------
 
-    def _make_guests(self) -> None:
+    def make_guests(self) -> None:
+        """Define the guests, and bring them into their states."""
         client = self.glance.client(USER, PROJECT)
         for name in ("writer", "still", "off"):
             agent = {"hw_qemu_guest_agent": "yes"} if name == "writer" else {}
             base = client.images.create(name=f"base of {name}", **agent)
-            self.guests[name] = self._define(name, base["id"])
+            self.guests[name] = self.define(name, base["id"])
         still, writer = self.guests["still"], self.guests["writer"]
         still.start(paused=True)
         writer.start()
@@ -270,13 +305,17 @@ class World:
         writer.wait_agent()
         writer.start_writer()
 
-    def _define(self, name: str, image_id: str) -> Guest:
+    def define(self, name: str, image_id: str, project: str = PROJECT) -> Guest:
+        """A guest with two disks, shut off.
+
+        :param image_id: that it is said to be made from.
+        """
         disk = self.lab.make_disk("qcow2-backed", name)
         second = disk.path.with_name("disk.second")
         run("qemu-img", "create", "-q", "-f", "qcow2", second, str(_DATA_DISK))
         write_pattern(second, "qcow2", 3 * MIB, 5 * MIB, 0x5A)
         self.second_disks[name] = second
-        metadata = NovaMetadata(name=name, user_id=USER, project_id=PROJECT, image_id=image_id)
+        metadata = NovaMetadata(name=name, user_id=USER, project_id=project, image_id=image_id)
         return self.lab.define_guest(
             name, disk, metadata_xml=nova_metadata_xml(metadata),
             devices_xml=f"""<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>

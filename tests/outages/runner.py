@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ask, kill something, start it again, look, and take the next snapshot: again and again."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tests.crash import boundaries, checks
+from tests.crash.checks import Before
+from tests.crash.scenarios import SCENARIOS, Scenario
+from tests.crash.world import wait_until
+from tests.outages import verdict
+from tests.outages.clients import ANSWER_SECONDS, Asked, Crowd, ask
+from tests.outages.victims import Api, ImageService, Server, Victim
+from tests.outages.world import OutageWorld
+
+DOWN_SECONDS = (0.1, 8.0)
+END_SECONDS = 120.0
+_RANDOM_SHARE = 0.25
+# The client that is told 503 tries again, as Retry-After says.
+_BACK_SECONDS = 60.0
+_INSIDE_EVERY = 4
+_LATE_SHARE = 0.5
+
+# All of one configuration: nothing but what dies is started again.
+PLAIN = tuple(SCENARIOS[name] for name in ("stream-paused", "stream-quiesced", "offline", "backup"))
+
+Say = Callable[[str], None]
+Point = tuple[str, str, str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of victim.
+
+    :ivar world: that it lives in.
+    :ivar make: the victim of a world.
+    :ivar labels: of boundaries that are about it: at these it is killed first.
+    """
+
+    world: Callable[..., OutageWorld]
+    make: Callable[[Any], Victim]
+    labels: tuple[str, ...] = ()
+
+
+_SQL = ("instance: ", "action ", "event ", "request ", "message ")
+VICTIMS: dict[str, Kind] = {
+    "api": Kind(OutageWorld, Api, (*_SQL, "image: create")),
+    "rabbitmq": Kind(OutageWorld, lambda world: Server(world.rabbitmq), ("message ", "instance: ")),
+    "mariadb": Kind(OutageWorld, lambda world: Server(world.mariadb), _SQL),
+    "glance": Kind(OutageWorld, lambda world: ImageService(world.glance), ("image: ",)),
+}
+"""By name."""
+
+
+@dataclasses.dataclass
+class Kill:
+    """One try.
+
+    :ivar where: what the services were just doing, or ``at random``.
+    :ivar hit: whether the victim died before everything that was asked had ended.
+    :ivar down: seconds until it served again.
+    """
+
+    victim: str
+    scenario: str
+    kind: str
+    where: str = "-"
+    hit: bool = True
+    down: float = 0.0
+    outcomes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    problems: list[str] = dataclasses.field(default_factory=list)
+
+
+class Runner:
+    """Kills one victim after the other in a world.
+
+    :param seed: of every choice.
+    :param say: is told of each kill as it is judged.
+    """
+
+    def __init__(self, world: OutageWorld, seed: int, say: Say) -> None:
+        self._world = world
+        self._rng = random.Random(seed)
+        self._say = say
+        self.kills: list[Kill] = []
+        self.snapshots = 0
+        self._points: dict[str, list[Point]] = {}
+        self._seconds: dict[str, float] = {}
+
+    @property
+    def lost(self) -> list[Kill]:
+        """Those after which something was not as it must be."""
+        return [kill for kill in self.kills if kill.problems]
+
+    def prepare(self) -> None:
+        """Start everything, and learn what snapshots do when nothing dies."""
+        self._world.configure(PLAIN[0])
+        self._world.start()
+        for scenario in PLAIN:
+            self._learn(scenario)
+
+    def run(self, name: str, kills: int) -> None:
+        """Kill one kind of victim so often. What comes too late does not count."""
+        victim = VICTIMS[name].make(self._world)
+        plan = self._plan(VICTIMS[name].labels)
+        hits, tries = 0, 0
+        while hits < kills and tries < 2 * kills + 2:
+            tries += 1
+            hits += self._once(victim, plan)
+
+    # -- where to kill -------------------------------------------------------------------------
+
+    def _learn(self, scenario: Scenario) -> None:
+        self._arm()
+        began = time.monotonic()
+        kill = Kill("none", scenario.name, "none", "the first snapshot", hit=False)
+        self._next(scenario, kill)
+        if kill.problems:
+            self._judge(kill)
+            raise RuntimeError(f"{scenario.name} does not work: {kill.problems}")
+        self._seconds[scenario.name] = time.monotonic() - began
+        self._points[scenario.name] = [
+            (command, *point)
+            for command in self._world.commands
+            for point in _until_ended(self._world.trace(command))
+        ]
+
+    def _plan(self, labels: tuple[str, ...]) -> list[tuple[Scenario, Point]]:
+        """Places to kill at, those that matter most first; those of one label but once."""
+        chosen: dict[tuple[str, ...], tuple[Scenario, Point]] = {}
+        for scenario in PLAIN:
+            points = self._points[scenario.name]
+            for point in self._rng.sample(points, len(points)):
+                chosen.setdefault((scenario.name, *point[:3]), (scenario, point))
+        shuffled = self._rng.sample(list(chosen.values()), len(chosen))
+        return sorted(shuffled, key=lambda each: not each[1][2].startswith(labels))
+
+    # -- one kill ------------------------------------------------------------------------------
+
+    def _once(self, victim: Victim, plan: list[tuple[Scenario, Point]]) -> bool:
+        """:returns: whether it has hit."""
+        world, rng = self._world, self._rng
+        at_random = rng.random() < _RANDOM_SHARE or not plan
+        scenario, point = (rng.choice(PLAIN), None) if at_random else plan.pop(0)
+        kill = Kill(victim.name, scenario.name, "random" if at_random else "boundary")
+        logged = len(world.log())
+        before = {name: Before.of(world, guest) for name, guest in world.guests.items()}
+        # One wins of two that want the same; and another guest's is under way with it.
+        other = rng.choice([each for each in PLAIN if each.guest != scenario.guest])
+        crowd = Crowd(world, [scenario, scenario, other])
+        self._kill(victim, kill, crowd, point)
+        late = rng.choice(PLAIN) if rng.random() < _LATE_SHARE else None
+        kill.down = self._stay_down(victim, crowd, late)
+        kill.problems += crowd.end(2 * ANSWER_SECONDS)
+        kill.problems += verdict.of(world, before, crowd.asked)
+        kill.outcomes.update(verdict.outcome(world, each) for each in crowd.asked)
+        kill.problems += verdict.contents(world, crowd.asked, inside=self._inside())
+        self._forget()
+        self._next(scenario, kill)
+        if kill.problems:
+            checks.sweep(world)
+        self._judge(kill)
+        if kill.problems:
+            self._say(_excerpt(world.log()[logged:]))
+        return kill.hit
+
+    def _kill(self, victim: Victim, kill: Kill, crowd: Crowd, point: Point | None) -> None:
+        if point is None:
+            delay = self._rng.uniform(0, self._seconds[kill.scenario])
+            kill.where = f"{delay:.2f} s after the requests"
+            self._arm()
+            crowd.begin()
+            time.sleep(delay)
+            kill.hit = not self._over(crowd)
+        else:
+            command, when, label, nth = point
+            kill.where = f"{command[10:]}: {when} {label}" + (f" ({nth})" if nth > 1 else "")
+            target = {"when": when, "label": label, "nth": nth, "group": victim.group}
+            self._arm(**{command: target})
+            crowd.begin()
+            wait_until(lambda: not victim.running or self._over(crowd), END_SECONDS)
+            kill.hit = not victim.running
+        victim.kill()
+
+    def _over(self, crowd: Crowd) -> bool:
+        """Whether everything that was asked has ended."""
+        if not crowd.answered:
+            return False
+        with contextlib.suppress(OSError):
+            return all(
+                self._world.client.server(guest.uuid)["OS-EXT-STS:task_state"] is None
+                for guest in self._world.guests.values()
+            )
+        return False
+
+    def _stay_down(self, victim: Victim, crowd: Crowd, late: Scenario | None) -> float:
+        """:returns: the seconds until it served again."""
+        began = time.monotonic()
+        down = self._rng.uniform(*DOWN_SECONDS)
+        if late is not None:
+            moment = self._rng.uniform(0, down)
+            time.sleep(moment)
+            crowd.another(late)
+            down -= moment
+        time.sleep(down)
+        victim.start()
+        return time.monotonic() - began
+
+    def _arm(self, **targets: dict[str, Any]) -> None:
+        for command in self._world.commands:
+            self._world.ask_of(command, "arm", **targets.get(command, {}))
+
+    # -- the next snapshot ---------------------------------------------------------------------
+
+    def _next(self, scenario: Scenario, kill: Kill) -> None:
+        """From its beginning to its end, with nothing killed."""
+        world = self._world
+        self.snapshots += 1
+        asked = self._accepted(scenario)
+        if not asked.accepted:
+            kill.problems.append(f"the next snapshot is refused: {asked} {asked.text}")
+            return
+        assert asked.image_id is not None
+        said = checks.free(world, world.guests[scenario.guest])
+        kill.problems += [f"the next snapshot: {problem}" for problem in said]
+        kill.problems += checks.image(world, scenario, asked.image_id, inside=self._inside())
+        kill.problems += checks.rotated(world, scenario)
+        wait_until(lambda: not world.requests_left(), 5)
+        kill.problems += [f"the journal has {row}" for row in world.requests_left()]
+        kill.problems += checks.nothing_on_the_host(world)
+        self._forget()
+
+    def _accepted(self, scenario: Scenario) -> Asked:
+        """Ask until it is accepted, as long as the answer says that it is worth another try."""
+        made: list[Asked] = []
+
+        def over() -> bool:
+            made.append(ask(scenario))
+            made[-1].send(self._world)
+            return made[-1].code != 503
+
+        wait_until(over, _BACK_SECONDS)
+        return made[-1]
+
+    def _inside(self) -> bool:
+        return self.snapshots % _INSIDE_EVERY == 1
+
+    def _forget(self) -> None:
+        client = self._world.glance.client("kim", "shop", "admin")
+        for image in self._world.images(image_type="snapshot"):
+            client.images.delete(image["id"])
+
+    def _judge(self, kill: Kill) -> None:
+        self.kills.append(kill)
+        number = sum(each.hit for each in self.kills)
+        said = "LOST" if kill.problems else "survived" if kill.hit else "missed"
+        ends = ", ".join(f"{count} {what}" for what, count in sorted(kill.outcomes.items()))
+        self._say(
+            f"{number:4} {kill.victim:9} {kill.scenario:15} {said:9} "
+            f"down {kill.down:4.1f} s, {kill.where}; {ends}"
+        )
+        for problem in kill.problems:
+            self._say(f"     {problem}")
+
+
+def _until_ended(trace: Sequence[tuple[str, str, int]]) -> Sequence[tuple[str, str, int]]:
+    """What a service did for the snapshot."""
+    ends = [number for number, point in enumerate(trace) if point[1] == boundaries.ENDED]
+    return trace[: ends[-1] + 1] if ends else trace
+
+
+def _excerpt(log: str) -> str:
+    return "\n".join(f"     | {line}" for line in log.splitlines() if " INFO " not in line)[-12000:]
+
+
+def table(runner: Runner) -> str:
+    """What was tried, and what came of it."""
+    outcomes = sorted({what for kill in runner.kills for what in kill.outcomes})
+    head = f"{'victim':9} {'kills':>6} {'random':>7} {'places':>7} {'missed':>7} {'survived':>9}"
+    lines = [f"{head} {'lost':>5}  what became of the requests"]
+    for name in dict.fromkeys(kill.victim for kill in runner.kills):
+        mine = [kill for kill in runner.kills if kill.victim == name]
+        lines.append(_row(name, mine, outcomes))
+    return "\n".join([*lines, _row("all", runner.kills, outcomes)])
+
+
+def _row(name: str, mine: Sequence[Kill], outcomes: Sequence[str]) -> str:
+    hits = [kill for kill in mine if kill.hit]
+    at_random = sum(kill.kind == "random" for kill in hits)
+    places = len({(kill.scenario, kill.where) for kill in hits if kill.kind == "boundary"})
+    survived = sum(not kill.problems for kill in hits)
+    lost = sum(bool(kill.problems) for kill in mine)
+    counts = sum((kill.outcomes for kill in mine), collections.Counter[str]())
+    said = ", ".join(f"{counts[what]} {what}" for what in outcomes if counts[what])
+    return (
+        f"{name:9} {len(hits):6} {at_random:7} {places:7} {len(mine) - len(hits):7} "
+        f"{survived:9} {lost:5}  {said}"
+    )
