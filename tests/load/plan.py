@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much is asked for, by whom, of which servers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+# Shares of the burst. The first has most of it, and the last comes when the queues are full.
+BURST = {"shop": 0.6, "bank": 0.3, "club": 0.1}
+LATE = "desk"
+USER = "kim"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The size of a run.
+
+    :ivar instances: on both hosts together, those of the late project included.
+    :ivar requests: createImages that are sent at the same moment.
+    :ivar late: createImages of a project that asks when everybody else has been answered.
+    :ivar rounds: bursts, one after the other; the first warms the processes up.
+    :ivar delay: seconds that each of the three phases of a snapshot takes.
+    :ivar places: snapshots that a host takes at the same time.
+    :ivar size: bytes of an image.
+    :ivar answer_seconds: the longest that an answer may take.
+    :ivar poll_seconds: between two GETs while the load lasts.
+    """
+
+    instances: int = 200
+    requests: int = 500
+    late: int = 10
+    rounds: int = 4
+    delay: float = 1.0
+    places: int = 5
+    size: int = 64 << 10
+    answer_seconds: float = 60.0
+    poll_seconds: float = 0.2
+
+    @property
+    def owned(self) -> dict[str, int]:
+        """How many instances each project has."""
+        left = self.instances - self.late
+        counts = {project: round(left * share) for project, share in BURST.items()}
+        counts[next(iter(BURST))] += left - sum(counts.values())
+        return {**counts, LATE: self.late}
+
+    @property
+    def end_seconds(self) -> float:
+        """The longest that a round may take: many times what its snapshots need."""
+        snapshots = (self.requests + self.late) / (2 * self.places)
+        return 60 + 4 * snapshots * (3 * self.delay + 1)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A createImage.
+
+    :ivar name: of the image; no two requests have the same.
+    """
+
+    project: str
+    instance: str
+    name: str
+
+
+def burst(plan: Plan, instances: Mapping[str, Sequence[str]], number: int) -> list[Wanted]:
+    """The requests of a round, in the order in which they are sent: each instance is asked for
+    about as often as the others of its project.
+
+    :param instances: uuids, by project.
+    """
+    counts = {project: round(plan.requests * share) for project, share in BURST.items()}
+    counts[next(iter(BURST))] += plan.requests - sum(counts.values())
+    wanted = [
+        Wanted(project, instances[project][index % len(instances[project])],
+               f"{project}-{number}-{index}")
+        for project, count in counts.items()
+        for index in range(count)
+    ]  # fmt: skip
+    random.Random(number).shuffle(wanted)
+    return wanted
+
+
+def late(instances: Mapping[str, Sequence[str]], number: int) -> list[Wanted]:
+    """The requests of the project that comes when the queues are full."""
+    return [
+        Wanted(LATE, uuid, f"{LATE}-{number}-{index}") for index, uuid in enumerate(instances[LATE])
+    ]
