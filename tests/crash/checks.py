@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import shutil
 import signal
@@ -257,11 +258,16 @@ def image(world: World, scenario: Scenario, image_id: str, *, inside: bool) -> l
     return problems
 
 
-def of_one_instant(path: Path) -> list[str]:
-    """What an image of a guest that writes holds that no instant can have seen."""
+def of_one_instant(path: Path, since: int = 0, until: float = math.inf) -> list[str]:
+    """What an image of a guest that writes holds that no instant can have seen.
+
+    :param since: what the guest's counter was before the snapshot; ``until`` what it was after it.
+    """
     with disk_image.raw_view(path, "qcow2") as view:
         system, writer = view.fsck(), view.writer_state()
     problems = list(writer.problems)
+    if not since <= writer.counter <= until:
+        problems.append(f"the image's counter is {writer.counter}, not in {since}..{until}")
     if not system.consistent:
         problems.append(f"the image's file system is {system.state}")
     return problems

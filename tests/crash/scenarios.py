@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-GuestName = Literal["writer", "still", "off"]
+GuestName = Literal["writer", "still", "off", "saved"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +15,8 @@ class Scenario:
     """One kind of snapshot.
 
     :ivar guest: ``writer`` runs, has an agent and writes all the time; ``still`` is paused, so that
-        its images can be compared; ``off`` is shut off. Each has two disks.
+        its images can be compared; ``off`` is shut off; ``saved`` is like ``still``, where there is
+        one. Each has two disks.
     :ivar method: that the snapshot is expected to be taken by.
     :ivar options: of ``[libvirt]``.
     :ivar backup: asked for by createBackup, which rotates.
