@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,11 @@ def free(world: World, guest: Guest, seconds: float = SOON) -> list[str]:
     return [] if wait_until(is_free, seconds) else [f"task_state is {seen[-1]}"]
 
 
-def same_guest(world: World, guest: Guest, before: Before) -> list[str]:
-    """The guest is in the state that it was in, thawed, persistent and without a job."""
+def same_guest(world: World, guest: Guest, before: Before, *, writes: bool = True) -> list[str]:
+    """The guest is in the state that it was in, thawed, persistent and without a job.
+
+    :param writes: its writer goes on, if it runs.
+    """
     state = world.ask("state", name=guest.name)
     problems = [
         f"{name} is {state[name]!r}, and was {getattr(before, name)!r}"
@@ -92,12 +95,12 @@ def same_guest(world: World, guest: Guest, before: Before) -> list[str]:
     if state["active"] and "<mirror" in world.ask("xml", name=guest.name, inactive=False):
         problems.append("a disk has a mirror")
     if state["state"] == "running":
-        problems += at_work(world, guest)
+        problems += thawed(world, guest) or (at_work(guest) if writes else [])
     return problems
 
 
-def at_work(world: World, guest: Guest) -> list[str]:
-    """Its agent says thawed, and its writer goes on."""
+def thawed(world: World, guest: Guest) -> list[str]:
+    """Its agent says so."""
     said: list[Any] = []
 
     def is_thawed() -> bool:
@@ -109,8 +112,11 @@ def at_work(world: World, guest: Guest) -> list[str]:
             said.append(exc)
         return said[-1] == "thawed"
 
-    if not wait_until(is_thawed, SOON):
-        return [f"its agent says {said[-1]}"]
+    return [] if wait_until(is_thawed, SOON) else [f"its agent says {said[-1]}"]
+
+
+def at_work(guest: Guest) -> list[str]:
+    """Its writer goes on."""
     counter = guest.counter()
     if not wait_until(lambda: guest.counter() > counter, SOON):
         return [f"its writer stays at {counter}"]
@@ -118,22 +124,27 @@ def at_work(world: World, guest: Guest) -> list[str]:
 
 
 def sound_disks(world: World, scenario: Scenario) -> list[str]:
-    """``qemu-img check`` of every disk. A guest that runs is held for it: QEMU then has written
-    everything down."""
+    """``qemu-img check`` of every disk."""
     guest = world.guests[scenario.guest]
-    active = world.ask("state", name=guest.name)["active"]
-    runs = active and world.ask("state", name=guest.name)["state"] == "running"
-    if runs:
-        world.ask("suspend", name=guest.name)
-    try:
-        problems = []
+    share = ["-U"] if world.ask("state", name=guest.name)["active"] else []
+    problems = []
+    with held(world, guest):
         for target, path in world.disks(scenario.guest).items():
-            share = ["-U"] if active else []
             done = run("qemu-img", "check", *share, "-f", "qcow2", path, ok=range(256))
             if done.returncode:
                 said = (done.stdout + done.stderr).decode("utf-8", "replace").strip()
                 problems.append(f"qemu-img check of {target}: {said}")
-        return problems
+    return problems
+
+
+@contextlib.contextmanager
+def held(world: World, guest: Guest) -> Iterator[None]:
+    """Pause a guest that runs: QEMU then has written down all that it knows of its disks."""
+    runs = world.ask("state", name=guest.name)["state"] == "running"
+    if runs:
+        world.ask("suspend", name=guest.name)
+    try:
+        yield
     finally:
         if runs:
             world.ask("resume", name=guest.name)
