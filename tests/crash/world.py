@@ -257,7 +257,7 @@ class World:
     def download(self, image_id: str, path: Path) -> None:
         """An image's bytes."""
         with path.open("wb") as file:
-            for piece in self.glance.client(USER, PROJECT).images.data(image_id):
+            for piece in self.glance.client(USER, PROJECT, "admin").images.data(image_id):
                 file.write(piece)
 
     # -- the database --------------------------------------------------------------------------
