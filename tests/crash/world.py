@@ -179,11 +179,11 @@ class World:
         if self.deployment is not None:
             self.deployment.stop()
 
-    def ask(self, step: str, **arguments: Any) -> Any:
+    def ask(self, step: str, /, **arguments: Any) -> Any:
         """Ask the process that has libvirt: see :meth:`ask_of`."""
         return self.ask_of(self.commands[0], step, **arguments)
 
-    def ask_of(self, command: str, step: str, **arguments: Any) -> Any:
+    def ask_of(self, command: str, step: str, /, **arguments: Any) -> Any:
         """Ask a service: a step of :mod:`tests.crash.victim`.
 
         :raises RuntimeError: if libvirt refuses.

@@ -24,7 +24,7 @@ from oslo_config import cfg
 import nova_snap.cmd  # noqa: F401 - chooses the backend of oslo.service
 from tests.crash import victim
 from tests.fixtures import libvirt_ops
-from tests.fixtures.probe import Probe
+from tests.fixtures.probe import Probe, Step
 
 
 class Settings:
@@ -91,7 +91,7 @@ def main() -> int:
     command = sys.argv.pop(1)
     # It is the one that a service registers its options in.
     settings = Settings(cfg.CONF)  # noqa: TID251
-    steps = {**victim.STEPS, "hypervisor": hypervisor}
+    steps: dict[str, Step] = {**victim.STEPS, "hypervisor": hypervisor}
     own = {"change": settings.change, "memory": memory}
     Probe(directory / victim.SOCKET, os.environ[victim.URI_ENV], steps, own).start()
     module = importlib.import_module(f"nova_snap.cmd.{command.rpartition('-')[2]}")
