@@ -6,6 +6,7 @@ otherwise; the tables are brought up to date at the start.
 """
 
 from nova_snap.cmd import config, parts, run
+from nova_snap.cmd.api_server import APIServer
 from nova_snap.compute import rpc
 from nova_snap.db import migration
 from nova_snap.db.session import Database
@@ -25,7 +26,7 @@ def _main() -> int:
     migration.sync(database)
     transport = rpc.get_transport(conf)
     service = parts.compute_service(conf, database, transport)
-    server = run.APIServer(conf, parts.api_application(conf, database, transport))
+    server = APIServer(conf, parts.api_application(conf, database, transport))
     service.start()
     server.start()
     stop.wait()

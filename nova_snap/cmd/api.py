@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from nova_snap.cmd import config, parts, run
+from nova_snap.cmd.api_server import APIServer
 from nova_snap.compute import rpc
 from nova_snap.compute.periodic import Periodic
 from nova_snap.db.session import Database
@@ -60,7 +61,7 @@ def _main() -> int:
     conf = config.load(None, PROG)
     database = Database(conf)
     transport = rpc.get_transport(conf)
-    server = run.APIServer(conf, parts.api_application(conf, database, transport))
+    server = APIServer(conf, parts.api_application(conf, database, transport))
     housekeeping = parts.api_housekeeping(conf, database)
     server.start()
     housekeeping.start()

@@ -9,17 +9,13 @@ import threading
 from collections.abc import Callable
 
 import oslo_messaging
-from cheroot import wsgi
 from oslo_config import cfg
 from oslo_db import exception as db_exception
 from oslo_log import log
 
 from nova_snap import exception
-from nova_snap.cmd.parts import WSGIApplication
 
 LOG = log.getLogger(__name__)
-
-_LISTEN_BACKLOG = 128
 
 # What an operator can put right without reading our code.
 _FORESEEN = (
@@ -44,36 +40,6 @@ class Stop:
 
     def _on_signal(self, number: int, frame: object) -> None:  # noqa: ARG002
         self._event.set()
-
-
-class APIServer:
-    """The REST API on a port of its own."""
-
-    def __init__(self, conf: cfg.ConfigOpts, application: WSGIApplication) -> None:
-        self._address = (conf.osapi_compute_listen, conf.osapi_compute_listen_port)
-        self._server = wsgi.Server(
-            self._address,
-            application,
-            numthreads=conf.api.threads,
-            request_queue_size=_LISTEN_BACKLOG,
-            timeout=conf.api.timeout,
-            shutdown_timeout=conf.graceful_shutdown_timeout,
-            server_name="nova-snap-api",
-        )
-        self._thread = threading.Thread(target=self._server.serve, name="api", daemon=True)
-
-    def start(self) -> None:
-        """Listen; returns when a client can connect.
-
-        :raises OSError: if the port cannot be had.
-        """
-        self._server.prepare()
-        self._thread.start()
-        LOG.info("The API listens on %s port %d", *self._address)
-
-    def stop(self) -> None:
-        """Serve what has come in, within graceful_shutdown_timeout, and close."""
-        self._server.stop()
 
 
 def guarded(run: Callable[[], int]) -> int:

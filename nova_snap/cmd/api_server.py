@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The REST API on a port of its own: an HTTP server whose threads are for requests only."""
+
+import threading
+from typing import Any, Final
+
+from cheroot import wsgi
+from oslo_config import cfg
+from oslo_log import log
+
+from nova_snap.cmd.parts import WSGIApplication
+
+LOG = log.getLogger(__name__)
+
+# Connections that the kernel keeps until they are accepted; it has a limit of its own, too
+# (net.core.somaxconn). A client that finds no room tries again a second later.
+BACKLOG: Final = 1024
+# Those that have been accepted are files of this process, and it is to have no more of them than
+# most systems let it (1024): so many without a request, and so many whose request waits.
+IDLE: Final = 256
+WAITING: Final = 512
+
+
+class APIServer:
+    """Serves until it is stopped."""
+
+    def __init__(self, conf: cfg.ConfigOpts, application: WSGIApplication) -> None:
+        self._address = (conf.osapi_compute_listen, conf.osapi_compute_listen_port)
+        self._server = _Server(
+            self._address,
+            application,
+            numthreads=conf.api.threads,
+            request_queue_size=BACKLOG,
+            timeout=conf.api.timeout,
+            shutdown_timeout=conf.graceful_shutdown_timeout,
+            server_name="nova-snap-api",
+            accepted_queue_size=WAITING,
+            # Until then nothing more is accepted.
+            accepted_queue_timeout=conf.api.timeout,
+        )
+        self._server.keep_alive_conn_limit = IDLE
+        self._thread = threading.Thread(target=self._server.serve, name="api", daemon=True)
+
+    def start(self) -> None:
+        """Listen; returns when a client can connect.
+
+        :raises OSError: if the port cannot be had.
+        """
+        self._server.prepare()
+        self._thread.start()
+        LOG.info("The API listens on %s port %d", *self._address)
+
+    def stop(self) -> None:
+        """Serve what has come in, within graceful_shutdown_timeout, and close."""
+        self._server.stop()
+
+
+class _Server(wsgi.Server):
+    """Gives a connection a thread when there is something to read.
+
+    cheroot does so with connections that it has served before. A new one gets a thread at once, so
+    that a few clients which connect and say nothing keep all threads, and everybody waiting.
+    """
+
+    def process_conn(self, conn: Any) -> None:
+        if conn.last_used is None and self.can_add_keepalive_connection:
+            self.put_conn(conn)
+        else:
+            super().process_conn(conn)

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The HTTP server of the API: who has to wait, and for whom."""
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pytest
+from oslo_config import cfg
+
+from nova_snap.cmd import api_server
+from nova_snap.cmd.api_server import APIServer
+
+SOON = 30
+THREADS = 2
+WAITING = 20
+IDLE = 10
+REQUEST = b"GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
+
+
+class Application:
+    """Answers when it may."""
+
+    def __init__(self) -> None:
+        self.may = threading.Event()
+        self.may.set()
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        assert self.may.wait(SOON)
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"ok"]
+
+
+@pytest.fixture
+def application() -> Application:
+    return Application()
+
+
+@pytest.fixture
+def port(
+    conf: cfg.ConfigOpts, application: Application, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[int]:
+    monkeypatch.setattr(api_server, "WAITING", WAITING)
+    monkeypatch.setattr(api_server, "IDLE", IDLE)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        free: int = probe.getsockname()[1]
+    conf.set_override("osapi_compute_listen_port", free)
+    conf.set_override("threads", THREADS, "api")
+    server = APIServer(conf, application)
+    server.start()
+    yield free
+    application.may.set()
+    server.stop()
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=SOON)
+
+
+def answer(client: socket.socket) -> bytes:
+    return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+def files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_who_says_nothing_keeps_nobody_waiting(port: int) -> None:
+    with contextlib.ExitStack() as silent:
+        for _ in range(3 * THREADS):
+            silent.enter_context(connect(port))
+        with connect(port) as client:
+            client.settimeout(5)
+            client.sendall(REQUEST)
+            assert answer(client).endswith(b"ok")
+
+
+def test_a_connection_serves_more_than_one_request(port: int) -> None:
+    with connect(port) as client:
+        for _ in range(2):
+            client.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+            received = client.recv(65536)
+            while not received.endswith(b"ok"):
+                received += client.recv(65536)
+            assert received.startswith(b"HTTP/1.1 200 OK")
+
+
+def test_more_requests_than_it_may_have_files_for(port: int, application: Application) -> None:
+    """All are answered, and those for whom there is no room yet are not accepted before."""
+    application.may.clear()
+    before = files()
+    count = 100
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connect(port)) for _ in range(count)]
+        for client in clients:
+            client.sendall(REQUEST)
+        deadline = time.monotonic() + SOON
+        while files() - before - count < WAITING + THREADS:
+            assert time.monotonic() < deadline, "they are not accepted"
+            time.sleep(0.05)
+        # Nothing says that no more will be.
+        time.sleep(0.5)
+        accepted = files() - before - count
+        application.may.set()
+        answers = [answer(client) for client in clients]
+    assert accepted <= THREADS + WAITING + IDLE + 1
+    assert all(each.startswith(b"HTTP/1.1 200 OK") and each.endswith(b"ok") for each in answers)
