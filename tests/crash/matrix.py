@@ -26,6 +26,8 @@ _RECOVERY_BOUNDARIES = 16
 _INSIDE_EVERY = 4
 # Of the boundaries that a snapshot passes many times.
 _OCCURRENCES = (1, 2, 3)
+# Of what the service said about a loss: characters.
+_EXCERPT = 12000
 
 Point = tuple[str, str, int]
 
@@ -127,6 +129,7 @@ class Matrix:
     def _once(self, scenario: Scenario, plan: Plan, seconds: float, left: int) -> int:
         """:returns: how many kills have hit."""
         world, rng = self._world, self._rng
+        logged = len(world.log())
         before = Before.of(world, world.guests[scenario.guest])
         at_random = rng.random() < _RANDOM_SHARE
         kill = Kill(scenario.name, "random" if at_random else "boundary")
@@ -146,6 +149,8 @@ class Matrix:
         for each in made:
             each.problems = kill.problems
             self._judge(each)
+        if kill.problems:
+            self._say(_excerpt(world.log()[logged:]))
         return sum(each.hit for each in made)
 
     def _kill(
@@ -235,6 +240,12 @@ def _target(point: Point) -> dict[str, str | float]:
 def _text(point: Point) -> str:
     when, label, nth = point
     return f"{when} {label}" + (f" ({nth})" if nth > 1 else "")
+
+
+def _excerpt(log: str) -> str:
+    """What matters of a log: also what libvirt itself says, which has no level of ours."""
+    lines = [line for line in log.splitlines() if " INFO nova_snap.api." not in line]
+    return "\n".join(f"     | {line}" for line in lines)[-_EXCERPT:]
 
 
 def table(matrix: Matrix) -> str:
