@@ -13,6 +13,7 @@ from typing import Final
 
 import webob
 import webob.exc
+from oslo_db import exception as db_exception
 
 from nova_snap import exception
 from nova_snap.api import microversion
@@ -79,7 +80,7 @@ class UnsupportedMediaType(exception.NovaSnapError):
 
 # The first class in an exception's line of ancestors that is here decides. Whatever is not here
 # was not foreseen: 500, and not a word of it to the client.
-_CODES: Final[dict[type[exception.NovaSnapError], int | None]] = {
+_CODES: Final[dict[type[Exception], int | None]] = {
     exception.NotFound: 404,
     # A marker is a parameter of a list that exists.
     exception.MarkerNotFound: 400,
@@ -107,7 +108,10 @@ _CODES: Final[dict[type[exception.NovaSnapError], int | None]] = {
     exception.ImageRejected: 400,
     exception.QuiesceUnsupported: 400,
     exception.QuiesceFailed: 409,
+    db_exception.DBConnectionError: 503,
 }
+
+_NO_DATABASE: Final = "The database cannot be reached; try again later."
 
 
 def code_of(error: BaseException) -> int | None:
@@ -156,6 +160,8 @@ def fault(code: int, message: str) -> webob.Response:
 def _message(error: BaseException) -> str:
     if isinstance(error, exception.MarkerNotFound):
         return f"marker [{error.marker}] not found"
+    if isinstance(error, db_exception.DBConnectionError):
+        return _NO_DATABASE
     if code_of(error) is None or not isinstance(error, exception.NovaSnapError):
         return "Unexpected API error."
     return error.for_user()

@@ -4,6 +4,7 @@
 import logging
 
 import pytest
+from oslo_db import exception as db_exception
 
 from nova_snap import exception
 from tests.functional.api import service as svc
@@ -77,6 +78,22 @@ def test_a_database_that_fails(service: Service) -> None:
     response = service.get("/v2.1/servers/detail")
     assert response.status_int == 500
     assert "block_device_mapping" not in response.text
+
+
+def test_a_database_that_cannot_be_reached(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable() -> None:
+        raise db_exception.DBConnectionError(OSError(SECRET))
+
+    monkeypatch.setattr(service.database, "reader", unreachable)
+    response = service.get("/v2.1/servers/detail")
+    assert response.status_int == 503
+    assert int(response.headers["Retry-After"]) > 0
+    said = response.json["serviceUnavailable"]["message"]
+    assert "database" in said
+    assert response.headers["X-OpenStack-Request-Id"] in said
+    assert SECRET not in response.text
 
 
 def test_the_log_of_an_anonymous_request_names_nobody(
