@@ -13,7 +13,8 @@ the first die, too.
 
 import contextlib
 import datetime
-from collections.abc import Container, Mapping
+import time
+from collections.abc import Collection, Container, Mapping
 from typing import Final
 
 from oslo_config import cfg
@@ -71,6 +72,8 @@ class Reaper:
         self._image_api = image_api
         self._host = host
         self._in_hand = in_hand
+        self._blind = False
+        self._patient_until = 0.0
 
     def periodic(self, database: Database, others: Mapping[str, Task] | None = None) -> Periodic:
         """A thread that looks from time to time, not yet started.
@@ -100,8 +103,7 @@ class Reaper:
         """Requests that wait for their host for longer than snapshot_pending_timeout."""
         if not self._timeout:
             return
-        filters = InstanceFilters(task_states=snapshot_kinds.ANNOUNCED)
-        for instance in InstanceList.get_by_filters(context, filters):
+        for instance in self._overlooked(context, snapshot_kinds.ANNOUNCED):
             since = _waits_since(context, instance)
             if since is None or _age(since) <= self._timeout:
                 continue
@@ -114,9 +116,8 @@ class Reaper:
         """Snapshots of hosts that have not reported for longer than that."""
         if not self._timeout:
             return
-        filters = InstanceFilters(task_states=TAKEN_UP)
         down: dict[str | None, bool] = {self._host: False}
-        for instance in InstanceList.get_by_filters(context, filters):
+        for instance in self._overlooked(context, TAKEN_UP):
             host = instance.host
             if host not in down:
                 down[host] = self._is_lost(context, instance)
@@ -165,6 +166,19 @@ class Reaper:
             if _age(request.created_at) > _FORGET_SECONDS:
                 LOG.error("Image %s is looked for no more: delete it by hand", request.image_id)
                 SnapshotRequest.forget(context, request.image_id)
+
+    def _overlooked(self, context: RequestContext, states: Collection[str]) -> list[Instance]:
+        """Instances of any host; none for service_down_time after the database was away: until
+        then nobody's silence means anything."""
+        try:
+            found = InstanceList.get_by_filters(context, InstanceFilters(task_states=states))
+        except db_exception.DBError:
+            self._blind = True
+            raise
+        if self._blind:
+            self._blind = False
+            self._patient_until = time.monotonic() + self._down_time
+        return found if time.monotonic() >= self._patient_until else []
 
     def _is_stuck(self, context: RequestContext, image_id: str) -> bool:
         """Whether it was cancelled for its timeout long ago, and has not ended."""

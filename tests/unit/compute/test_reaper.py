@@ -9,6 +9,7 @@ from collections.abc import Callable, Container
 
 import pytest
 from oslo_config import cfg
+from oslo_db import exception as db_exception
 
 from nova_snap import exception
 from nova_snap.compute import snapshot_kinds, task_states
@@ -235,6 +236,41 @@ class TestLost:
         long_ago(database)
         make(HOST).end_lost(admin)
         assert not is_free(context, instance)
+
+
+class TestDatabaseAway:
+    """Who could not report for as long is not down, and whom nobody could ask is not lost."""
+
+    @pytest.mark.parametrize("state", [task_states.IMAGE_UPLOADING, "image_snapshot_pending"])
+    def test_hosts_have_time_to_report(
+        self,
+        conf: cfg.ConfigOpts,
+        make: Callable[..., Reaper],
+        database: Database,
+        context: RequestContext,
+        admin: RequestContext,
+        images: MemoryImages,
+        state: str,
+    ) -> None:
+        conf.set_override("service_down_time", 1)
+        Service.register(context, ELSEWHERE, COMPUTE, "topic")
+        instance, _ = asked(context, images, task_state=state)
+        long_ago(database)
+        reaper = make()
+        look = reaper.end_lost if state in TAKEN_UP else reaper.end_overdue
+        with database.engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE instances RENAME TO away")
+        with pytest.raises(db_exception.DBError):
+            look(admin)
+        with database.engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE away RENAME TO instances")
+        look(admin)
+        assert not is_free(context, instance)
+        until = time.monotonic() + SOON
+        while not is_free(context, instance):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+            look(admin)
 
 
 class TestDropped:
