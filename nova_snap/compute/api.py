@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from oslo_config import cfg
+from oslo_db import exception as db_exception
 from oslo_log import log
 from oslo_utils import uuidutils
 
@@ -225,6 +226,10 @@ class API:
                 state=error.actual,
                 method=kind.action,
             ) from error
+        except db_exception.DBConnectionError:
+            # Whether the claim was made, nobody knows; the journal stays, and so it is found.
+            self._delete_image(context, image["id"])
+            raise
         except Exception:
             self._discard_image(context, image["id"])
             raise
@@ -294,6 +299,9 @@ class API:
         try:
             action = InstanceAction.start(context, instance.uuid, kind.action)
             send(image_id)
+        except db_exception.DBConnectionError:
+            # It was waited for; to give the claim back would only take as long again.
+            raise
         except Exception as error:
             if self._give_back(instance, kind):
                 if action is not None:
@@ -318,12 +326,22 @@ class API:
     def _discard_image(self, context: RequestContext, image_id: str) -> None:
         """Delete a record that nothing will be uploaded to. Never raises: another error is on its
         way to the user, and says more."""
+        if not self._delete_image(context, image_id):
+            return
+        try:
+            SnapshotRequest.forget(context, image_id)
+        except Exception as error:
+            LOG.warning("Image %s is gone, and the journal is not told: %s", image_id, error)
+
+    def _delete_image(self, context: RequestContext, image_id: str) -> bool:
+        """:returns: whether there is none any more. Never raises."""
         try:
             with contextlib.suppress(exception.ImageNotFound):
                 self.image_api.delete(context, image_id)
-            SnapshotRequest.forget(context, image_id)
         except Exception as error:
             LOG.error("Image %s is left behind in status queued: %s", image_id, error)
+            return False
+        return True
 
 
 def _for_user(error: Exception) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from oslo_config import cfg
+from oslo_db import exception as db_exception
 
 from nova_snap import exception
 from nova_snap.compute import api, task_states, vm_states
@@ -284,6 +285,37 @@ class TestJournal:
             compute.snapshot(context, make_instance(context), "snap")
         assert images.records == {}
         assert SnapshotRequest.get_unchanged(context, -1) == []
+
+
+class TestDatabaseAway:
+    """The client is told soon, and what may be left stands in the journal."""
+
+    @pytest.mark.parametrize(("owner", "method"), [(Instance, "save"), (InstanceAction, "start")])
+    def test_it_is_tried_once_only(
+        self,
+        compute: api.API,
+        context: RequestContext,
+        images: MemoryImages,
+        casts: Casts,
+        monkeypatch: pytest.MonkeyPatch,
+        owner: type,
+        method: str,
+    ) -> None:
+        instance = make_instance(context)
+        tried = []
+
+        def away(*_arguments: object, **_more: object) -> None:
+            tried.append(method)
+            raise db_exception.DBConnectionError
+
+        monkeypatch.setattr(owner, method, away)
+        monkeypatch.setattr(SnapshotRequest, "forget", away)
+        with pytest.raises(db_exception.DBConnectionError):
+            compute.snapshot(context, instance, "snap")
+        assert tried == [method]
+        assert images.records == {}
+        assert casts.sent == []
+        assert len(SnapshotRequest.get_unchanged(context, -1)) == 1
 
 
 class TestHostDown:
