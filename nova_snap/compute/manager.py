@@ -3,7 +3,7 @@
 
 import functools
 import time
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import oslo_messaging
 from oslo_config import cfg
@@ -23,7 +23,7 @@ from nova_snap.compute.snapshot_kinds import Kind
 from nova_snap.compute.snapshot_queue import SnapshotQueue
 from nova_snap.compute.snapshots import Images, Request, Snapshots
 from nova_snap.context import RequestContext
-from nova_snap.db.session import Database
+from nova_snap.db.session import Database, retry_on_failover
 from nova_snap.objects import primitive
 from nova_snap.objects.instance import Instance
 from nova_snap.objects.instance_action import InstanceAction
@@ -190,7 +190,9 @@ class ComputeManager:
         """Whether it has its place in the queue."""
         found = None
         try:
-            found = Instance.get_by_uuid(own, primitive.instance_uuid(instance))
+            # Nobody sends the message again.
+            uuid = primitive.instance_uuid(instance)
+            found = retry_on_failover(Instance.get_by_uuid)(own, uuid)
             if rotation is not None:
                 rotation.check()
             if not self._claim(own, found, image_id, kind):
@@ -221,21 +223,21 @@ class ComputeManager:
     def _claim(self, context: RequestContext, found: Instance, image_id: str, kind: Kind) -> bool:
         """Bring the instance into task_state image_snapshot; ``False`` for a message that came
         twice, which is not obeyed again."""
-        if found.task_state is not None and found.snapshot_image_id == image_id:
-            if found.task_state != kind.announced:
-                LOG.warning(
-                    "The %s of instance %s to image %s was asked for twice",
-                    kind.image_type,
-                    found.uuid,
-                    image_id,
-                )
-                return False
-        else:
+        if not _is_for(found, image_id):
             self._check_unannounced(context, found, image_id, kind)
+        elif found.task_state != kind.announced:
+            return _was_twice(found, image_id, kind)
         expected = found.task_state
         found.task_state = task_states.IMAGE_SNAPSHOT
         found.snapshot_image_id = image_id
-        found.save(expected_task_state=[expected])
+        try:
+            found.save(expected_task_state=[expected])
+        except exception.UnexpectedTaskState:
+            retry_on_failover(found.refresh)()
+            if _is_for(found, image_id):
+                # Both at the same time: the other one was faster by a moment.
+                return _was_twice(found, image_id, kind)
+            raise
         return True
 
     def _check_unannounced(
@@ -260,7 +262,8 @@ class ComputeManager:
             )
 
     def _action(self, context: RequestContext, instance: Instance, kind: Kind) -> InstanceAction:
-        action = InstanceAction.get_by_request_id(context, instance.uuid, context.request_id)
+        find = retry_on_failover(InstanceAction.get_by_request_id)
+        action = find(context, instance.uuid, context.request_id)
         if action is None:
             action = InstanceAction.start(context, instance.uuid, kind.action)
         return action
@@ -281,3 +284,18 @@ class ComputeManager:
             action = self._action(context, instance, kind)
             if action.finish_time is None:
                 action.finish(context, error.for_user())
+
+
+def _is_for(instance: Instance, image_id: str) -> bool:
+    """Whether the instance waits for the snapshot to that image, or is in it."""
+    return instance.task_state is not None and instance.snapshot_image_id == image_id
+
+
+def _was_twice(instance: Instance, image_id: str, kind: Kind) -> Literal[False]:
+    LOG.warning(
+        "The %s of instance %s to image %s was asked for twice",
+        kind.image_type,
+        instance.uuid,
+        image_id,
+    )
+    return False

@@ -340,6 +340,31 @@ class TestRefusal:
         assert Instance.get_by_uuid(context, instance.uuid).task_state is None
         assert reason(context, instance) is None
 
+    def test_the_same_message_twice_at_the_same_time_gives_one_image(
+        self,
+        manager: ComputeManager,
+        context: RequestContext,
+        images: MemoryImages,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        images.go_on.clear()
+        instance, image_id = pending(context, images)
+        found = Instance.get_by_uuid
+
+        def found_and_then_the_other_is_faster(*arguments: Any) -> Instance:
+            seen = found(*arguments)
+            monkeypatch.setattr(Instance, "get_by_uuid", found)
+            manager.snapshot_instance(context, instance.uuid, image_id)
+            return seen
+
+        monkeypatch.setattr(Instance, "get_by_uuid", found_and_then_the_other_is_faster)
+        manager.snapshot_instance(context, instance.uuid, image_id)
+        assert images.uploading.wait(SOON)
+        images.go_on.set()
+        ended(context, instance)
+        assert images.data[image_id] == snapshot_data(instance.uuid, SIZE)
+        assert reason(context, instance) is None
+
 
 class TestRecovery:
     """What a process left that was killed, as the next start finds it."""
