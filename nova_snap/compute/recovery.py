@@ -12,7 +12,7 @@ from nova_snap import context as nova_context
 from nova_snap import exception
 from nova_snap.compute import image_sets, snapshot_kinds, task_states
 from nova_snap.context import RequestContext
-from nova_snap.db.session import Database
+from nova_snap.db.session import Database, retry_on_failover
 from nova_snap.objects.instance import Instance, InstanceFilters, InstanceList
 from nova_snap.objects.instance_action import InstanceAction, InstanceActionEvent
 from nova_snap.objects.instance_fault import InstanceFault
@@ -247,7 +247,7 @@ def _is_active(image_api: ImageStore, context: RequestContext, image_id: str) ->
 def _free(instance: Instance, image_id: str | None) -> None:
     """task_state None, if the instance is still this snapshot's."""
     try:
-        instance.refresh()
+        retry_on_failover(instance.refresh)()
         if instance.task_state in task_states.SNAPSHOT_STATES and (
             instance.snapshot_image_id == image_id
         ):

@@ -88,13 +88,18 @@ def events_of(session: orm.Session, action_id: int) -> Sequence[models.InstanceA
     return session.scalars(query).all()
 
 
-def event_update(session: orm.Session, event_id: int, values: Mapping[str, Any]) -> None:
-    """Set columns of an event."""
-    session.execute(
-        sa.update(models.InstanceActionEvent)
-        .where(models.InstanceActionEvent.id == event_id)
-        .values(**values)
-    )
+def event_update(
+    session: orm.Session, event_id: int, values: Mapping[str, Any], *, unless_ended: bool = False
+) -> None:
+    """Set columns of an event.
+
+    :param unless_ended: leave it alone if it has ended.
+    """
+    table = models.InstanceActionEvent
+    statement = sa.update(table).where(table.id == event_id)
+    if unless_ended:
+        statement = statement.where(table.finish_time.is_(None))
+    session.execute(statement.values(**values))
 
 
 def action_touch(session: orm.Session, action_id: int) -> None:

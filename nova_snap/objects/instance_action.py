@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import itertools
 import traceback
 from collections.abc import Iterator
 
@@ -14,7 +15,7 @@ from oslo_utils import timeutils
 from nova_snap import exception
 from nova_snap.context import RequestContext
 from nova_snap.db import action_queries, models
-from nova_snap.db.session import retry_on_deadlock, retry_on_failover
+from nova_snap.db.session import retry_on_failover
 
 CREATE = "create"
 DELETE = "delete"
@@ -46,10 +47,21 @@ class InstanceAction:
     updated_at: datetime.datetime | None
 
     @classmethod
-    @retry_on_deadlock
     def start(cls, context: RequestContext, instance_uuid: str, action: str) -> InstanceAction:
         """Record that the context's request asks for ``action``."""
+        return cls._start(context, instance_uuid, action, itertools.count())
+
+    @classmethod
+    @retry_on_failover
+    def _start(
+        cls, context: RequestContext, instance_uuid: str, action: str, tries: Iterator[int]
+    ) -> InstanceAction:
+        again = next(tries) > 0
         with context.db.writer() as session:
+            known = again and action_queries.action_get(session, instance_uuid, context.request_id)
+            if known and known.action == action:
+                # The try before was done, and only its answer was lost.
+                return cls._from_row(known)
             row = models.InstanceAction(
                 instance_uuid=instance_uuid,
                 action=action,
@@ -153,12 +165,28 @@ class InstanceActionEvent:
     traceback: str | None
 
     @classmethod
-    @retry_on_deadlock
     def begin(
         cls, context: RequestContext, action: InstanceAction, event: str, host: str
     ) -> InstanceActionEvent:
         """A step that begins now. Whoever begins it ends it: :meth:`succeed`, :meth:`fail`."""
+        return cls._begin(context, action, event, host, itertools.count())
+
+    @classmethod
+    @retry_on_failover
+    def _begin(
+        cls,
+        context: RequestContext,
+        action: InstanceAction,
+        event: str,
+        host: str,
+        tries: Iterator[int],
+    ) -> InstanceActionEvent:
+        again = next(tries) > 0
         with context.db.writer() as session:
+            for known in action_queries.events_of(session, action.id) if again else ():
+                if (known.event, known.host, known.finish_time) == (event, host, None):
+                    # The try before was done, and only its answer was lost.
+                    return cls._from_row(known)
             row = models.InstanceActionEvent(
                 action_id=action.id, event=event, host=host, start_time=timeutils.utcnow()
             )
@@ -212,9 +240,9 @@ class InstanceActionEvent:
 
     @retry_on_failover
     def note(self, context: RequestContext, details: str) -> None:
-        """Record how far the step is."""
+        """Record how far the step is; nothing, if it has ended by now."""
         with context.db.writer() as session:
-            action_queries.event_update(session, self.id, {"details": details})
+            action_queries.event_update(session, self.id, {"details": details}, unless_ended=True)
 
     @retry_on_failover
     def _finish(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from nova_snap.context import RequestContext
 from nova_snap.db import models, queries
-from nova_snap.db.session import retry_on_deadlock
+from nova_snap.db.session import retry_on_failover
 
 _MESSAGE_LENGTH = 255
 
@@ -25,7 +25,7 @@ class InstanceFault:
     host: str | None
     created_at: datetime.datetime | None = None
 
-    @retry_on_deadlock
+    @retry_on_failover
     def create(self, context: RequestContext) -> None:
         """Add it to the database; a message is cut to 255 characters."""
         with context.db.writer() as session:

@@ -15,7 +15,7 @@ from nova_snap.compute import task_states
 from nova_snap.db import migration
 from nova_snap.db.session import Database
 from nova_snap.objects.instance import Instance
-from nova_snap.objects.instance_action import InstanceAction
+from nova_snap.objects.instance_action import InstanceAction, InstanceActionEvent
 from tests.fixtures.service import make_context, make_instance
 
 PENDING = task_states.IMAGE_SNAPSHOT_PENDING
@@ -87,3 +87,36 @@ def test_an_action_ends(database: LosesConnections, when: str) -> None:
     action.finish(context, "why")
     (found,) = InstanceAction.get_by_instance_uuid(context, instance.uuid)
     assert found.message == "why"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_action_and_its_step_begin_once(database: LosesConnections, when: str) -> None:
+    context = make_context(database)
+    instance = make_instance(context)
+    database.lose = when
+    action = InstanceAction.start(context, instance.uuid, "createImage")
+    database.lose = when
+    event = InstanceActionEvent.begin(context, action, "compute_snapshot_instance", "host")
+    (found,) = InstanceAction.get_by_instance_uuid(context, instance.uuid)
+    assert (found.id, [event]) == (action.id, action.events(context))
+
+
+def test_a_step_that_is_done_again_is_another_one(database: LosesConnections) -> None:
+    context = make_context(database)
+    instance = make_instance(context)
+    action = InstanceAction.start(context, instance.uuid, "createImage")
+    first = InstanceActionEvent.begin(context, action, "compute_snapshot_instance", "host")
+    first.succeed(context, None)
+    database.lose = "before"
+    second = InstanceActionEvent.begin(context, action, "compute_snapshot_instance", "host")
+    assert second.id != first.id
+
+
+def test_progress_that_comes_late_is_not_the_last_word(database: LosesConnections) -> None:
+    context = make_context(database)
+    instance = make_instance(context)
+    action = InstanceAction.start(context, instance.uuid, "createImage")
+    event = InstanceActionEvent.begin(context, action, "compute_snapshot_instance", "host")
+    event.succeed(context, "how it was done")
+    event.note(context, "1 of 2 MiB sent")
+    assert [each.details for each in action.events(context)] == ["how it was done"]
