@@ -19,6 +19,7 @@ from nova_snap.compute.notifications import Notifier, Phase
 from nova_snap.compute.recovery import ImageStore
 from nova_snap.compute.snapshot_kinds import Kind
 from nova_snap.context import RequestContext
+from nova_snap.db.session import retry_on_failover
 from nova_snap.objects.instance import Instance
 from nova_snap.objects.instance_action import InstanceAction, InstanceActionEvent
 from nova_snap.objects.snapshot_request import SnapshotRequest
@@ -146,7 +147,7 @@ class Snapshots:
             )
 
         # The progress was written behind this object's back.
-        instance.refresh()
+        retry_on_failover(instance.refresh)()
         instance.end_snapshot()
         instance.save(expected_task_state=task_states.IMAGE_UPLOADING)
         LOG.info(
