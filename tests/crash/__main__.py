@@ -17,6 +17,8 @@ import nova_snap.cmd  # noqa: F401  it chooses oslo.service's backend
 from tests.crash.matrix import Matrix, table
 from tests.crash.scenarios import SCENARIOS
 from tests.crash.world import World
+from tests.outages import rounds
+from tests.outages.runner import VICTIMS
 
 say = functools.partial(print, flush=True)
 
@@ -31,6 +33,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="of all choices; a new one if it is not given")
     parser.add_argument(
         "--scenario", action="append", choices=SCENARIOS, help="only this one; may be repeated"
+    )
+    parser.add_argument(
+        "--outages",
+        type=int,
+        help="how often to kill each of what snapshots need, such as RabbitMQ, after that: see "
+        "tests.outages (a tenth of --kills; with --scenario, none)",
     )
     parser.add_argument("--keep", type=Path, help="a directory for logs that stays")
     options = parser.parse_args()
@@ -51,6 +59,11 @@ def main() -> int:
         f"losses; {matrix.snapshots} whole snapshots between them"
     )
     good = not matrix.lost and hits >= options.kills
+    outages = options.outages
+    if outages is None:
+        outages = 0 if options.scenario else options.kills // 10
+    if outages:
+        good &= rounds.run(list(VICTIMS), outages, seed, directory / "outages", say)
     if not options.keep and good:
         shutil.rmtree(directory)
     elif not good:

@@ -10,43 +10,13 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import nova_snap.cmd  # noqa: F401  it chooses oslo.service's backend
-from tests.outages.runner import VICTIMS, Runner, table
+from tests.outages import rounds
+from tests.outages.runner import VICTIMS
 
 say = functools.partial(print, flush=True)
-
-
-def run(victims: Sequence[str], kills: int, seed: int, directory: Path) -> bool:
-    """Kill each victim so often.
-
-    :param directory: for logs.
-    :returns: whether nothing was lost.
-    """
-    began = time.monotonic()
-    good = True
-    for number, make in enumerate(dict.fromkeys(VICTIMS[name].world for name in victims)):
-        place = directory / f"world-{number}"
-        place.mkdir(parents=True)
-        with make(place) as world:
-            runner = Runner(world, seed, say)
-            runner.prepare()
-            for name in victims:
-                if VICTIMS[name].world is make:
-                    runner.run(name, kills)
-            world.stop()
-        hits = sum(kill.hit for kill in runner.kills)
-        wanted = kills * sum(VICTIMS[name].world is make for name in victims)
-        say(f"\n{table(runner)}\n")
-        say(
-            f"seed {seed}: {hits} kills in {time.monotonic() - began:.0f} s, "
-            f"{len(runner.lost)} with losses; {runner.snapshots} whole snapshots between them"
-        )
-        good = good and not runner.lost and hits >= wanted
-    return good
 
 
 def main() -> int:
@@ -66,7 +36,7 @@ def main() -> int:
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
     say(f"seed {seed}")
     directory = options.keep or Path(tempfile.mkdtemp(prefix="ns-outages-"))
-    good = run(options.victim or list(VICTIMS), options.kills, seed, directory)
+    good = rounds.run(options.victim or list(VICTIMS), options.kills, seed, directory, say)
     if not options.keep and good:
         shutil.rmtree(directory)
     elif not good:

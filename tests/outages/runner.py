@@ -83,10 +83,14 @@ class Runner:
 
     :param seed: of every choice.
     :param say: is told of each kill as it is judged.
+    :param scenarios: what is asked for, of :data:`PLAIN`.
     """
 
-    def __init__(self, world: OutageWorld, seed: int, say: Say) -> None:
+    def __init__(
+        self, world: OutageWorld, seed: int, say: Say, scenarios: Sequence[Scenario] = PLAIN
+    ) -> None:
         self._world = world
+        self._scenarios = scenarios
         self._rng = random.Random(seed)
         self._say = say
         self.kills: list[Kill] = []
@@ -101,9 +105,9 @@ class Runner:
 
     def prepare(self) -> None:
         """Start everything, and learn what snapshots do when nothing dies."""
-        self._world.configure(PLAIN[0])
+        self._world.configure(self._scenarios[0])
         self._world.start()
-        for scenario in PLAIN:
+        for scenario in self._scenarios:
             self._learn(scenario)
 
     def run(self, name: str, kills: int) -> None:
@@ -135,7 +139,7 @@ class Runner:
     def _plan(self, labels: tuple[str, ...]) -> list[tuple[Scenario, Point]]:
         """Places to kill at, those that matter most first; those of one label but once."""
         chosen: dict[tuple[str, ...], tuple[Scenario, Point]] = {}
-        for scenario in PLAIN:
+        for scenario in self._scenarios:
             points = self._points[scenario.name]
             for point in self._rng.sample(points, len(points)):
                 chosen.setdefault((scenario.name, *point[:3]), (scenario, point))
@@ -148,15 +152,15 @@ class Runner:
         """:returns: whether it has hit."""
         world, rng = self._world, self._rng
         at_random = rng.random() < _RANDOM_SHARE or not plan
-        scenario, point = (rng.choice(PLAIN), None) if at_random else plan.pop(0)
+        scenario, point = (rng.choice(self._scenarios), None) if at_random else plan.pop(0)
         kill = Kill(victim.name, scenario.name, "random" if at_random else "boundary")
         logged = len(world.log())
         before = {name: Before.of(world, guest) for name, guest in world.guests.items()}
         # One wins of two that want the same; and another guest's is under way with it.
-        other = rng.choice([each for each in PLAIN if each.guest != scenario.guest])
+        other = rng.choice([each for each in self._scenarios if each.guest != scenario.guest])
         crowd = Crowd(world, [scenario, scenario, other])
         self._kill(victim, kill, crowd, point)
-        late = rng.choice(PLAIN) if rng.random() < _LATE_SHARE else None
+        late = rng.choice(self._scenarios) if rng.random() < _LATE_SHARE else None
         kill.down = self._stay_down(victim, crowd, late)
         kill.problems += crowd.end(2 * ANSWER_SECONDS)
         kill.problems += verdict.of(world, before, crowd.asked)
@@ -278,28 +282,3 @@ def _until_ended(trace: Sequence[tuple[str, str, int]]) -> Sequence[tuple[str, s
 
 def _excerpt(log: str) -> str:
     return "\n".join(f"     | {line}" for line in log.splitlines() if " INFO " not in line)[-12000:]
-
-
-def table(runner: Runner) -> str:
-    """What was tried, and what came of it."""
-    outcomes = sorted({what for kill in runner.kills for what in kill.outcomes})
-    head = f"{'victim':9} {'kills':>6} {'random':>7} {'places':>7} {'missed':>7} {'survived':>9}"
-    lines = [f"{head} {'lost':>5}  what became of the requests"]
-    for name in dict.fromkeys(kill.victim for kill in runner.kills):
-        mine = [kill for kill in runner.kills if kill.victim == name]
-        lines.append(_row(name, mine, outcomes))
-    return "\n".join([*lines, _row("all", runner.kills, outcomes)])
-
-
-def _row(name: str, mine: Sequence[Kill], outcomes: Sequence[str]) -> str:
-    hits = [kill for kill in mine if kill.hit]
-    at_random = sum(kill.kind == "random" for kill in hits)
-    places = len({(kill.scenario, kill.where) for kill in hits if kill.kind == "boundary"})
-    survived = sum(not kill.problems for kill in hits)
-    lost = sum(bool(kill.problems) for kill in mine)
-    counts = sum((kill.outcomes for kill in mine), collections.Counter[str]())
-    said = ", ".join(f"{counts[what]} {what}" for what in outcomes if counts[what])
-    return (
-        f"{name:9} {len(hits):6} {at_random:7} {places:7} {len(mine) - len(hits):7} "
-        f"{survived:9} {lost:5}  {said}"
-    )
