@@ -12,6 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import nova_snap.cmd  # noqa: F401  it chooses oslo.service's backend
@@ -64,6 +65,10 @@ def _report(endurance: Endurance, seed: int, seconds: float) -> bool:
     grown = [verdict for verdict in verdicts if verdict.problem]
     for verdict in grown:
         say(f"{verdict.rule.title}: {verdict.problem}")
+        if verdict.rule.name == "threads":
+            early, _late = flat.windows(count)
+            more = Counter(endurance.threads[-1]) - Counter(endurance.threads[early.start])
+            say(f"  more than after the warm-up: {', '.join(more.elements())}")
     bad = [each for each in endurance.taken if each.problems]
     median = statistics.median(each.seconds for each in endurance.taken)
     say(

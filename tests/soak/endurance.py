@@ -44,6 +44,7 @@ class Endurance:
     :param seed: of their order.
     :param say: is told of each snapshot.
     :ivar samples: one after each snapshot, by the names of the rules.
+    :ivar threads: the names of the service's threads then.
     """
 
     def __init__(self, world: World, seed: int, say: Callable[[str], None]) -> None:
@@ -52,6 +53,7 @@ class Endurance:
         self._say = say
         self.taken: list[Taken] = []
         self.samples: list[dict[str, float]] = []
+        self.threads: list[list[str]] = []
 
     def run(self, count: int) -> None:
         """Take so many, all by one process."""
@@ -64,17 +66,13 @@ class Endurance:
             for kind in itertools.islice(self._deck, count):
                 self._one(kind)
                 self.samples.append(sampler.take())
-                said = {"kind": kind.name, **self.samples[-1]}
+                self.threads.append(world.ask("threads"))
+                said = {"kind": kind.name, **self.samples[-1], "names": self.threads[-1]}
                 file.write(json.dumps(said) + "\n")
                 file.flush()
         for kind in {each.kind.scenario.guest: each.kind for each in self.taken}.values():
             self.taken[-1].problems += checks.sound_disks(world, kind.scenario)
         world.stop()
-
-    @property
-    def problems(self) -> list[str]:
-        """What was wrong with snapshots."""
-        return [problem for each in self.taken for problem in each.problems]
 
     def verdicts(self) -> list[flat.Verdict]:
         """:raises tests.soak.flat.TooShort: after too few snapshots."""

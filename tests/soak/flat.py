@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 WINDOW = 30
 """How many samples a median is of, in a series of 120 or more; a quarter of a shorter one."""
 
-_LEAST_WINDOW = 3
+_LEAST_WINDOW = 15
 _MIB = 1 << 20
 
 
@@ -19,7 +19,7 @@ class TooShort(Exception):
 
     def __init__(self, count: int) -> None:
         least = 4 * _LEAST_WINDOW
-        super().__init__(f"{count} samples cannot show whether something grows: take {least}")
+        super().__init__(f"{count} samples do not show whether anything grows: {least} do")
 
 
 @dataclasses.dataclass(frozen=True)

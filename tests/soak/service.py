@@ -14,6 +14,7 @@ import gc
 import importlib
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,11 @@ def memory() -> dict[str, int]:
     return {"objects": sys.getallocatedblocks(), "heap": found.uordblks + found.hblkhd}
 
 
+def threads() -> list[str]:
+    """The names of Python's threads."""
+    return sorted(thread.name for thread in threading.enumerate())
+
+
 def hypervisor(connection: libvirt.virConnect, name: str) -> dict[str, int]:
     """What a guest's QEMU has of each that a snapshot makes in it: how many block nodes, jobs,
     exports and objects (such as secrets)."""
@@ -92,7 +98,7 @@ def main() -> int:
     # It is the one that a service registers its options in.
     settings = Settings(cfg.CONF)  # noqa: TID251
     steps: dict[str, Step] = {**victim.STEPS, "hypervisor": hypervisor}
-    own = {"change": settings.change, "memory": memory}
+    own = {"change": settings.change, "memory": memory, "threads": threads}
     Probe(directory / victim.SOCKET, os.environ[victim.URI_ENV], steps, own).start()
     module = importlib.import_module(f"nova_snap.cmd.{command.rpartition('-')[2]}")
     return int(module.main())

@@ -30,6 +30,9 @@ class World(world.World):
     def settings(self, scenario: Scenario) -> dict[str, dict[str, Any]]:
         """The configuration, without the limit that makes a snapshot easy to hit."""
         settings = super().settings(scenario)
+        # oslo.messaging starts one more thread with each message until its pool is full, and 64 are
+        # too many for a warm-up.
+        settings["DEFAULT"]["executor_thread_pool_size"] = 8
         settings["glance"] |= {"api_servers": self.proxy.url, "retry_interval": 0.1}
         settings["libvirt"]["snapshot_bandwidth"] = 0
         return settings
