@@ -14,7 +14,7 @@ the first die, too.
 import contextlib
 import datetime
 import time
-from collections.abc import Collection, Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import Final
 
 from oslo_config import cfg
@@ -167,7 +167,7 @@ class Reaper:
                 LOG.error("Image %s is looked for no more: delete it by hand", request.image_id)
                 SnapshotRequest.forget(context, request.image_id)
 
-    def _overlooked(self, context: RequestContext, states: Collection[str]) -> list[Instance]:
+    def _overlooked(self, context: RequestContext, states: Sequence[str]) -> list[Instance]:
         """Instances of any host; none for service_down_time after the database was away: until
         then nobody's silence means anything."""
         try:
