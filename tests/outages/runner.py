@@ -27,6 +27,8 @@ _RANDOM_SHARE = 0.25
 _BACK_SECONDS = 60.0
 _INSIDE_EVERY = 4
 _LATE_SHARE = 0.5
+# It dies again before what it interrupted has been put right.
+_AGAIN_SHARE = 0.2
 
 # All of one configuration: nothing but what dies is started again.
 PLAIN = tuple(SCENARIOS[name] for name in ("stream-paused", "stream-quiesced", "offline", "backup"))
@@ -162,6 +164,11 @@ class Runner:
         self._kill(victim, kill, crowd, point)
         late = rng.choice(self._scenarios) if rng.random() < _LATE_SHARE else None
         kill.down = self._stay_down(victim, crowd, late)
+        if rng.random() < _AGAIN_SHARE:
+            time.sleep(rng.uniform(0, 3))
+            victim.kill()
+            kill.where += ", and again"
+            kill.down += self._stay_down(victim, crowd, None)
         kill.problems += crowd.end(2 * ANSWER_SECONDS)
         kill.problems += verdict.of(world, before, crowd.asked)
         kill.outcomes.update(verdict.outcome(world, each) for each in crowd.asked)

@@ -36,7 +36,7 @@ def of(world: World, before: Mapping[str, Before], asked: Sequence[Asked]) -> li
 def outcome(world: World, asked: Asked) -> str:
     """In a word or two, for the table."""
     if _images(world, asked):
-        return "images" if asked.accepted else "images unbeknown"
+        return "done" if asked.accepted else "done, untold"
     if asked.accepted:
         return "ended with a reason"
     return "unanswered" if asked.code is None else f"refused ({asked.code})"

@@ -39,8 +39,8 @@ class Victim(Protocol):
         """
 
 
-class _Process:
-    """What victims that are one server process have in common."""
+class ServerProcess:
+    """A victim that is one server process, but for how it is started."""
 
     name: str
 
@@ -64,7 +64,7 @@ class _Process:
         self.service.kill()
 
 
-class Server(_Process):
+class Server(ServerProcess):
     """RabbitMQ or MariaDB."""
 
     def __init__(self, server: PrivateServer) -> None:
@@ -79,7 +79,7 @@ class Server(_Process):
         self._server.start()
 
 
-class ImageService(_Process):
+class ImageService(ServerProcess):
     """Glance."""
 
     name = "glance"
@@ -95,7 +95,7 @@ class ImageService(_Process):
         self._glance.start()
 
 
-class Api(_Process):
+class Api(ServerProcess):
     """nova-snap-api.
 
     :param world: that starts it, see :class:`tests.outages.world.OutageWorld`.
