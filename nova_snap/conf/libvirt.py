@@ -273,6 +273,17 @@ take too much of the disks' bandwidth from the guests, and high enough for a cop
 what its guest writes.
 """,
     ),
+    cfg.StrOpt(
+        "tools_user",
+        help="""
+Whom qemu-img and qemu-nbd run as when this service is root: they read what guests and users have
+made, and are to have no rights of their own. Unset, it is libvirt-qemu, qemu or nobody, whichever
+of them this host has first. A disk that this user may not read is read with one capability,
+CAP_DAC_READ_SEARCH, which lets a tool read every file of the host and write to none. Set it to a
+user that can read the disks, and that owns nothing else, where there is one; or to root, to let the
+tools do whatever the service may. A service that is not root runs them as itself.
+""",
+    ),
     cfg.IntOpt(
         "qemu_img_timeout",
         default=7200,

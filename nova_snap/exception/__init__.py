@@ -36,9 +36,10 @@ A class carries its data as attributes and formats its own message; none knows H
     |   +-- HypervisorUnavailable, LibvirtOperationFailed, WaitTimeout,
     |   |   AgentError, AgentUnresponsive, QuiesceUnsupported, QemuImgFailed, QemuNbdFailed,
     |   |   UnsafeDisk, DiskChanged, DiskUnwatched, SecretUnavailable,
-    |   |   LogicalVolumeUnavailable, DeviceError, DeviceKept, DeviceLost, BlockJobFailed,
-    |   |   BackupJobFailed, ScratchFull, SocketDirectoryUnusable, HostDiskFull, FilesNotRemoved,
-    |   |   DomainExists, HypervisorUnsupported, CephFailed, DirectUnavailable, FakeFailure
+    |   |   LogicalVolumeUnavailable, ToolsUserUnusable, DeviceError, DeviceKept, DeviceLost,
+    |   |   BlockJobFailed, BackupJobFailed, ScratchFull, SocketDirectoryUnusable, HostDiskFull,
+    |   |   FilesNotRemoved, DomainExists, HypervisorUnsupported, CephFailed, DirectUnavailable,
+    |   |   FakeFailure
     +-- SpawnFailed
     +-- SnapshotFailed, SnapshotInterrupted, SnapshotMethodUnavailable, VolumeSnapshotInterrupted,
         QuiesceFailed

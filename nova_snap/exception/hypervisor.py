@@ -89,6 +89,12 @@ class QemuNbdFailed(HypervisorError):
     user_msg = "The disk could not be read; the log of the compute host says why."
 
 
+class ToolsUserUnusable(HypervisorError):
+    user: str
+    reason: str
+    msg = "qemu-img and qemu-nbd cannot run as [libvirt] tools_user = {self.user}: {self.reason}"
+
+
 class UnsafeDisk(HypervisorError):
     """A disk whose headers ask for something that a snapshot must never follow."""
 

@@ -9,12 +9,11 @@ it, so that no header can make a snapshot read a file that the guest's disk is n
 import dataclasses
 import json
 import os
-import re
-import stat
 from collections.abc import Sequence
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from nova_snap import exception
+from nova_snap.virt.libvirt import backing as backings
 from nova_snap.virt.libvirt import domain_disks, qcow2_header
 from nova_snap.virt.libvirt.domain_disks import Encryption, NetworkSource, SecretReference
 
@@ -24,12 +23,12 @@ SUPPORTED_ENCRYPTION: Final = "luks"
 # libvirt refuses longer chains too.
 MAX_DEPTH: Final = 200
 
+# What a qcow2 image with clusters of 64 KiB can hold; to ask for the extents of more takes minutes.
+MAX_SIZE: Final = 1 << 51
+
 FILE: Final = "file"
 HOST_DEVICE: Final = "host_device"
 RBD: Final = "rbd"
-
-# A colon before any slash makes QEMU take what stands before it for a protocol.
-_PROTOCOL = re.compile(r"[^/]*:")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +85,9 @@ def read(disk: domain_disks.Disk) -> Chain:
             "images can be read",
         )
     driver = HOST_DEVICE if disk.source_type == "block" else FILE
-    return _read_chain(_Place(disk.path, disk.format, driver, disk.encryption), disk.backing)
+    return _read_chain(
+        _Place(disk.path, disk.format, driver, disk.encryption), backings.Shown(disk)
+    )
 
 
 def read_file(path: str, image_format: str) -> Chain:
@@ -94,12 +95,10 @@ def read_file(path: str, image_format: str) -> Chain:
 
     :raises nova_snap.exception.UnsafeDisk: as :func:`read`.
     """
-    return _read_chain(_Place(path, image_format), ())
+    return _read_chain(_Place(path, image_format), backings.Shown())
 
 
-def _read_chain(top: _Place, shown: Sequence[domain_disks.Layer]) -> Chain:
-    """:param shown: backing files as libvirt tells them, for what headers do not tell."""
-    known = {layer.path: layer for layer in shown if layer.path is not None}
+def _read_chain(top: _Place, shown: backings.Shown) -> Chain:
     layers: list[Layer] = []
     seen: set[tuple[int, int]] = set()
     following: _Place | None = top
@@ -109,7 +108,11 @@ def _read_chain(top: _Place, shown: Sequence[domain_disks.Layer]) -> Chain:
                 path=top.path, reason=f"it has more than {MAX_DEPTH} backing files"
             )
         place = following
-        layer, identity, following = _read_layer(place, known)
+        layer, identity, backing = _read_layer(place)
+        if layer.virtual_size > MAX_SIZE:
+            reason = f"it claims to have {layer.virtual_size} bytes; at most {MAX_SIZE} can be read"
+            raise exception.UnsafeDisk(path=place.path, reason=reason)
+        following = None if backing is None else _following(top, place, backing, shown, len(layers))
         if identity in seen:
             raise exception.UnsafeDisk(
                 path=top.path, reason=f"{place.path} is its own backing file"
@@ -220,15 +223,16 @@ def _check_encryption(encryption: Encryption, path: str) -> None:
 
 
 def _read_layer(
-    place: _Place, known: dict[str, domain_disks.Layer]
-) -> tuple[Layer, tuple[int, int], _Place | None]:
+    place: _Place,
+) -> tuple[Layer, tuple[int, int], qcow2_header.Qcow2Header | None]:
+    """:returns: the header too, if it names a backing file."""
     path, encryption = place.path, place.encryption
     if place.format not in SUPPORTED_FORMATS:
         raise exception.UnsafeDisk(
             path=path,
             reason=f"its format is {place.format}; supported are {' and '.join(SUPPORTED_FORMATS)}",
         )
-    with _open(path, place.driver) as file:
+    with backings.open_layer(path, place.driver == HOST_DEVICE) as file:
         status = os.fstat(file.fileno())
         identity = (status.st_dev, status.st_ino)
         if place.format == "raw":
@@ -237,59 +241,20 @@ def _read_layer(
             return Layer(path, "raw", size, place.driver, None, encryption), identity, None
         header = qcow2_header.read(file, path, encrypted=encryption is not None)
     layer = Layer(path, "qcow2", header.virtual_size, place.driver, None, encryption)
-    if header.backing_file is None:
-        return layer, identity, None
-    backing = _backing_path(path, header.backing_file)
-    shown = known.get(backing)
-    encryption = None if shown is None else shown.encryption
+    return layer, identity, None if header.backing_file is None else header
+
+
+def _following(
+    top: _Place, place: _Place, header: qcow2_header.Qcow2Header, shown: backings.Shown, depth: int
+) -> _Place:
+    """Where the backing file is that a layer's header names."""
+    path, name = place.path, header.backing_file or ""
+    backing = backings.full_path(path, name)
+    known = shown.find(path, backing, depth)
+    if known is None:
+        backings.check_location(top.path, top.driver == FILE, path, backing)
+    encryption = None if known is None else known.encryption
     if encryption is not None:
         _check_encryption(encryption, backing)
-    backing_format = _backing_format(path, backing, header, shown)
-    return layer, identity, _Place(backing, backing_format, encryption=encryption)
-
-
-def _open(path: str, driver: str = FILE) -> BinaryIO:
-    if not os.path.isabs(path):
-        raise exception.UnsafeDisk(path=path, reason="its path is not absolute")
-    try:
-        # Not to wait for a writer, should this be a pipe.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as exc:
-        raise exception.UnsafeDisk(path=path, reason=f"it cannot be read: {exc}") from exc
-    mode = os.fstat(descriptor).st_mode
-    expected = stat.S_ISBLK(mode) if driver == HOST_DEVICE else stat.S_ISREG(mode)
-    if not expected:
-        os.close(descriptor)
-        kind = "block device" if driver == HOST_DEVICE else "regular file"
-        raise exception.UnsafeDisk(path=path, reason=f"it is not a {kind}")
-    return os.fdopen(descriptor, "rb")
-
-
-def _backing_path(path: str, name: str) -> str:
-    if _PROTOCOL.match(name):
-        raise exception.UnsafeDisk(
-            path=path, reason=f"its backing file {name!r} is not a plain file name"
-        )
-    return os.path.join(os.path.dirname(path), name)
-
-
-def _backing_format(
-    path: str,
-    backing: str,
-    header: qcow2_header.Qcow2Header,
-    shown: domain_disks.Layer | None,
-) -> str:
-    if header.backing_format is not None:
-        return header.backing_format
-    if shown is not None:
-        return shown.format
-    # libvirt takes such a backing file for raw, but newer versions look into it first. Where both
-    # come to the same, raw it is; else one of them would read another disk than the other.
-    with _open(backing) as file:
-        if file.read(len(qcow2_header.MAGIC)) == qcow2_header.MAGIC:
-            raise exception.UnsafeDisk(
-                path=path,
-                reason=f"its header does not name the format of its backing file {backing}, which "
-                "looks like qcow2; name it with: qemu-img rebase -u -b FILE -F FORMAT",
-            )
-    return "raw"
+    backing_format = backings.format_of(path, backing, header, known)
+    return _Place(backing, backing_format, encryption=encryption)

@@ -127,6 +127,7 @@ class Disk:
     :ivar format: what the XML names, and ``raw`` where it names none, as libvirt has it. It is
         never found out by looking into the file: a guest can make a raw disk look like anything.
     :ivar backing: the backing files in order, where libvirt shows them: of a running guest.
+    :ivar backing_complete: there are no others, whatever a header says.
     :ivar sliced: the disk is only a part of its file.
     :ivar readonly: the guest cannot write to it.
     :ivar shareable: other guests may write to it at the same time.
@@ -140,6 +141,7 @@ class Disk:
     format: str
     serial: str | None = None
     backing: Sequence[Layer] = ()
+    backing_complete: bool = False
     sliced: bool = False
     mirror: Mirror | None = None
     network: NetworkSource | None = None
@@ -210,6 +212,7 @@ def parse(element: etree._Element, domain: str) -> Disk:
         format=_attribute(element, "driver", "type") or "raw",
         serial=element.findtext("serial"),
         backing=tuple(_backing(element, domain)),
+        backing_complete=_ends(element),
         sliced=element.find("source/slices") is not None,
         mirror=_mirror(element),
         network=network,
@@ -231,7 +234,6 @@ def _source_path(element: etree._Element) -> str | None:
 def _backing(element: etree._Element, domain: str) -> list[Layer]:
     layers = []
     store = element.find("backingStore")
-    # The end of the chain is an element without a source.
     while store is not None and store.find("source") is not None:
         try:
             encryption = _encryption(store)
@@ -247,6 +249,14 @@ def _backing(element: etree._Element, domain: str) -> list[Layer]:
         )
         store = store.find("backingStore")
     return layers
+
+
+def _ends(element: etree._Element) -> bool:
+    """Whether the chain has an end, which is an element without a source."""
+    last = element
+    while (following := last.find("backingStore")) is not None:
+        last = following
+    return last is not element and last.find("source") is None
 
 
 def _mirror(element: etree._Element) -> Mirror | None:

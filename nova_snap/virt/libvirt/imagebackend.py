@@ -79,10 +79,10 @@ class ImageBackend(abc.ABC):
         """
         return chains.read(self._disk)
 
-    def keys(self, chain: chains.Chain) -> contextlib.AbstractContextManager[Sequence[str]]:
+    def keys(self, chain: chains.Chain) -> contextlib.AbstractContextManager[secrets.Keys]:
         """What QEMU's tools need to read the chain: see
         :func:`nova_snap.virt.libvirt.secrets.key_files`."""
-        return secrets.key_files(chain, self._lookup)
+        return secrets.key_files(chain, self._lookup, self._tool.user)
 
 
 class Qcow2(ImageBackend):

@@ -1,32 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every call to qemu-img: with explicit formats, with limits, with a bound on its time."""
 
-import dataclasses
-import json
-import os
 import subprocess
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
-from oslo_concurrency import processutils
 from oslo_config import cfg
 from oslo_log import log as logging
-from oslo_utils import units
 
 from nova_snap import exception
 from nova_snap.virt.libvirt import chain as chains
+from nova_snap.virt.libvirt import confinement, secrets
 
 LOG = logging.getLogger(__name__)
 
 OUTPUT_FORMATS: Final = ("raw", "qcow2", "vmdk", "vdi")
-
-# Reading a header takes milliseconds: whatever takes longer is a header made to hurt.
-HEADER_SECONDS: Final = 30
-HEADER_LIMITS: Final = processutils.ProcessLimits(
-    cpu_time=HEADER_SECONDS, address_space=2 * units.Gi, core_file_size=0
-)
-# Copying is bounded by the clock; the memory that it takes does not depend on the disk's size.
-COPY_LIMITS: Final = processutils.ProcessLimits(address_space=8 * units.Gi, core_file_size=0)
 
 _MAX_STDERR = 2000
 
@@ -43,48 +31,18 @@ def never(_stop: Callable[[], None]) -> None:
     """Nobody cancels."""
 
 
-@dataclasses.dataclass(frozen=True)
-class ImageInfo:
-    """:ivar virtual_size: bytes that a guest sees.
-
-    :ivar disk_size: bytes that the file takes on the host.
-    """
-
-    format: str
-    virtual_size: int
-    disk_size: int
-
-
 class QemuImg:
     """The commands that snapshots need. Paths are absolute and may hold any character."""
 
     def __init__(self, conf: cfg.ConfigOpts, program: str = "qemu-img") -> None:
+        """:raises nova_snap.exception.ToolsUserUnusable: if the configuration names a user that it
+        cannot run as.
+
+        :ivar user: whom it runs as where it reads a disk; ``None`` is this process's own.
+        """
         self._conf = conf
         self._program = program
-
-    def info(self, path: str, image_format: str, in_use: bool = False) -> ImageInfo:
-        """What an image is, taken for the format that is given.
-
-        :param in_use: a guest has it open; its size on the host is then only of that moment.
-        :raises nova_snap.exception.QemuImgFailed:
-        :raises nova_snap.exception.UnsafeDisk: if its header must not be followed.
-        """
-        arguments = ["--output=json"]
-        if in_use:
-            arguments.append("--force-share")
-        layers = chains.read_file(path, image_format)
-        output = self._run("info", *arguments, chains.filename(layers[:1]))
-        try:
-            found = json.loads(output)
-            return ImageInfo(
-                format=found["format"],
-                virtual_size=int(found["virtual-size"]),
-                disk_size=int(found["actual-size"]),
-            )
-        except (ValueError, KeyError, TypeError) as exc:
-            raise exception.QemuImgFailed(
-                command="info", exit_code=0, stderr=f"unusable answer: {exc!r}"
-            ) from exc
+        self.user = confinement.tools_user(conf)
 
     def create_overlay(self, path: str, backing: chains.Chain, virtual_size: int) -> None:
         """Make an empty qcow2 file over a backing chain, or over nothing if that is empty.
@@ -96,9 +54,9 @@ class QemuImg:
         if backing:
             # "unsafe" is: without opening the backing file, which this has no need to do.
             arguments += ["-u", "-b", backing[0].path, "-F", backing[0].format]
-        self._run("create", "-q", *arguments, path, str(virtual_size), limits=None)
+        self._create(*arguments, path, str(virtual_size))
 
-    def create_encrypted(self, layer: chains.Layer, keys: Sequence[str]) -> None:
+    def create_encrypted(self, layer: chains.Layer, keys: secrets.Keys) -> None:
         """Make an empty qcow2 file that is encrypted with LUKS, to be thrown away soon.
 
         :param layer: what to make.
@@ -111,9 +69,9 @@ class QemuImg:
         options = f"encrypt.format=luks,encrypt.key-secret={key},encrypt.iter-time=10"
         for left in reversed(range(_KEY_TRIES)):
             try:
-                self._run(
-                    "create", "-q", *keys, "-f", "qcow2", "-o", options, layer.path,
-                    str(layer.virtual_size), limits=None,
+                self._create(
+                    *keys.arguments, "-f", "qcow2", "-o", options, layer.path,
+                    str(layer.virtual_size), descriptors=keys.descriptors,
                 )  # fmt: skip
                 return
             except exception.QemuImgFailed as exc:
@@ -127,7 +85,7 @@ class QemuImg:
         :param virtual_size: in bytes.
         :raises nova_snap.exception.QemuImgFailed:
         """
-        self._run("create", "-q", "-f", "raw", path, str(virtual_size))
+        self._create("-f", "raw", path, str(virtual_size))
 
     def convert(
         self,
@@ -136,10 +94,11 @@ class QemuImg:
         out_format: str,
         compress: bool = False,
         on_cancel: OnCancel = never,
-        keys: Sequence[str] = (),
+        keys: secrets.Keys = secrets.NO_KEYS,
     ) -> None:
         """Write what a guest sees of a disk, which no guest has open, into one flat file.
 
+        :param target: overwritten; nobody else may read it if it is made here.
         :param compress: for qcow2: compress each cluster with zlib.
         :param on_cancel: given a function that stops the command, which then fails.
         :param keys: see :func:`nova_snap.virt.libvirt.secrets.key_files`.
@@ -148,69 +107,61 @@ class QemuImg:
         """
         if out_format not in OUTPUT_FORMATS:
             raise ValueError(f"{out_format!r} is none of {OUTPUT_FORMATS}")
-        arguments = [*keys, "-O", out_format]
+        words = [self._program, "convert", *keys.arguments, "-O", out_format]
         if compress and out_format == "qcow2":
-            arguments.append("-c")
-        self._run(
-            "convert",
-            *arguments,
-            chains.filename(source, exclusive=True),
-            target,
-            seconds=self._conf.libvirt.qemu_img_timeout,
-            limits=COPY_LIMITS,
-            on_cancel=on_cancel,
-        )
+            words.append("-c")
+        words += [chains.filename(source, exclusive=True), target]
+        with confinement.lent(target, self.user):
+            self._run(
+                "convert",
+                confinement.command(words, confinement.COPY_LIMITS, self.user, source, [target]),
+                seconds=self._conf.libvirt.qemu_img_timeout,
+                on_cancel=on_cancel,
+                descriptors=keys.descriptors,
+            )
+
+    def _create(self, *arguments: str, descriptors: Sequence[int] = ()) -> None:
+        """As this process: it reads nothing, and writes where this process does."""
+        words = [self._program, "create", "-q", *arguments]
+        confined = confinement.command(words, confinement.HEADER_LIMITS)
+        self._run("create", confined, descriptors=descriptors)
 
     def _run(
         self,
         command: str,
-        *arguments: str,
-        seconds: int = HEADER_SECONDS,
-        limits: processutils.ProcessLimits | None = HEADER_LIMITS,
+        words: Sequence[str],
+        seconds: int = confinement.HEADER_SECONDS,
         on_cancel: OnCancel = never,
-    ) -> str:
-        """:param limits: ``None`` for a command that reads no file. They are set by a Python of
-        its own, whose start takes longer than such a command."""
-        started: list[subprocess.Popen[Any]] = []
+        descriptors: Sequence[int] = (),
+    ) -> None:
+        """:param command: what to call it in errors.
 
-        def on_execute(process: subprocess.Popen[Any]) -> None:
-            started.append(process)
-            # Harmless when it has ended: a Popen knows that and sends nothing.
-            on_cancel(process.kill)
-
+        :raises nova_snap.exception.QemuImgFailed:
+        """
         try:
-            stdout, _stderr = processutils.execute(
-                self._program,
-                command,
-                *arguments,
-                prlimit=limits,
-                timeout=seconds,
-                on_execute=on_execute,
-                env_variables={**os.environ, "LC_ALL": "C"},
+            process = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                errors="replace",
+                env=confinement.environment(),
+                pass_fds=descriptors,
             )
-        except subprocess.TimeoutExpired as exc:
-            raise exception.QemuImgFailed(
-                command=command, exit_code=None, stderr=f"stopped after {seconds} s"
-            ) from exc
-        except processutils.ProcessExecutionError as exc:
-            raise exception.QemuImgFailed(
-                command=command,
-                exit_code=exc.exit_code,
-                stderr=(exc.stderr or "").strip()[-_MAX_STDERR:],
-            ) from exc
         except OSError as exc:
             raise exception.QemuImgFailed(command=command, exit_code=None, stderr=str(exc)) from exc
-        finally:
-            # execute() leaves a late process running.
-            for process in started:
-                _stop(process)
-        return str(stdout)
-
-
-def _stop(process: subprocess.Popen[Any]) -> None:
-    if process.poll() is None:
-        process.kill()
-        process.wait()
-    for pipe in (process.stdin, process.stdout, process.stderr):
-        if pipe is not None:
-            pipe.close()
+        with process:
+            try:
+                # Harmless when it has ended: a Popen knows that and sends nothing.
+                on_cancel(process.kill)
+                _stdout, stderr = process.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired as exc:
+                raise exception.QemuImgFailed(
+                    command=command, exit_code=None, stderr=f"stopped after {seconds} s"
+                ) from exc
+            finally:
+                process.kill()
+        if process.returncode:
+            raise exception.QemuImgFailed(
+                command=command, exit_code=process.returncode, stderr=stderr.strip()[-_MAX_STDERR:]
+            )

@@ -5,18 +5,16 @@ import contextlib
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Final
 
-from oslo_concurrency import processutils
 from oslo_log import log as logging
-from oslo_utils import units
 
 from nova_snap import exception
 from nova_snap.virt.libvirt import chain as chains
+from nova_snap.virt.libvirt import confinement, secrets
 from nova_snap.virt.libvirt.backup_job import Export
 
 LOG = logging.getLogger(__name__)
@@ -26,7 +24,6 @@ _STOP_SECONDS: Final = 10
 _POLL: Final = 0.01
 _GREETING_SECONDS: Final = 1.0
 _MAX_STDERR: Final = 2000
-_LIMITS: Final = processutils.ProcessLimits(address_space=8 * units.Gi, core_file_size=0)
 
 # Whoever is not this process may not read the disk.
 _SOCKET_UMASK: Final = 0o177
@@ -38,7 +35,8 @@ def export(
     socket_path: str,
     log_path: str,
     on_start: Callable[[int], None],
-    keys: Sequence[str] = (),
+    keys: secrets.Keys = secrets.NO_KEYS,
+    user: confinement.User | None = None,
 ) -> Iterator[Export]:
     """Export on entry, end it on exit.
 
@@ -46,22 +44,30 @@ def export(
     starting while one runs. For a block device see :mod:`nova_snap.virt.libvirt.write_watch`.
 
     :param chain: every layer and its format: nothing is found out from headers.
-    :param socket_path: where to listen; made here.
+    :param socket_path: where to listen; made here, in a directory that ``user`` may write to.
     :param log_path: for what the program has to say; made here.
     :param on_start: is told the process id, and 0 when it has ended: it would outlive this
         process.
     :param keys: see :func:`nova_snap.virt.libvirt.secrets.key_files`; read before the entry ends.
+    :param user: whom it runs as; ``None`` is this process's own.
     :raises nova_snap.exception.QemuNbdFailed: if it does not start.
     """
-    with open(log_path, "wb") as log:
+    # What it says of a disk may have the disk's bytes in it.
+    descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
         process = subprocess.Popen(
-            command(chain, socket_path, keys),
+            command(chain, socket_path, keys, user),
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+            stdout=descriptor,
+            stderr=descriptor,
             umask=_SOCKET_UMASK,
-            env={**os.environ, "LC_ALL": "C"},
+            env=confinement.environment(),
+            pass_fds=keys.descriptors,
         )
+    except OSError as exc:
+        raise exception.QemuNbdFailed(path=chain[0].path, reason=str(exc)) from exc
+    finally:
+        os.close(descriptor)
     try:
         on_start(process.pid)
         _wait_until_it_serves(process, socket_path, log_path, chain[0].path)
@@ -71,23 +77,25 @@ def export(
         on_start(0)
 
 
-def command(chain: chains.Chain, socket_path: str, keys: Sequence[str] = ()) -> list[str]:
-    """The program and its arguments, limited in what it may take of the host."""
-    return [
-        sys.executable,
-        "-m",
-        "oslo_concurrency.prlimit",
-        *_LIMITS.prlimit_args(),
-        "--",
+def command(
+    chain: chains.Chain,
+    socket_path: str,
+    keys: secrets.Keys = secrets.NO_KEYS,
+    user: confinement.User | None = None,
+) -> list[str]:
+    """The program and its arguments, confined."""
+    words = [
         "qemu-nbd",
         "--read-only",
         "--persistent",
         "--shared=4",
         "--cache=writeback",
-        *keys,
+        *keys.arguments,
         f"--socket={socket_path}",
         chains.filename(chain, exclusive=True),
     ]
+    directory = os.path.dirname(socket_path)
+    return confinement.command(words, confinement.COPY_LIMITS, user, chain, writes=[directory])
 
 
 def _wait_until_it_serves(

@@ -2,11 +2,12 @@
 """Secrets that libvirt keeps, for QEMU's tools.
 
 They are handed over in files that are in memory only: not on a command line, which every user of
-the host can read, and not on a disk, which may be thrown away. Who opens such a file must be
-allowed to trace this process, and it is gone when this process is.
+the host can read, and not on a disk, which may be thrown away. Such a file has no name. A tool
+finds it among those that it was started with, and it is gone when the last process is that has it.
 """
 
 import contextlib
+import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ import libvirt
 
 from nova_snap import exception
 from nova_snap.virt.libvirt import chain as chains
+from nova_snap.virt.libvirt import confinement
 from nova_snap.virt.libvirt.domain_disks import SecretReference
 from nova_snap.virt.libvirt.host import Host
 
@@ -27,33 +29,56 @@ _USAGE_TYPES: Final = {
 Lookup = Callable[[SecretReference], bytes]
 
 
-@contextlib.contextmanager
-def key_files(chain: chains.Chain, lookup: Lookup) -> Iterator[Sequence[str]]:
-    """Files with what QEMU's tools need to read the chain.
+@dataclasses.dataclass(frozen=True)
+class Keys:
+    """What a tool needs to read a chain.
 
-    :returns: arguments for the tools.
+    :ivar arguments: for the tool.
+    :ivar descriptors: the files that it has to be started with.
+    """
+
+    arguments: Sequence[str] = ()
+    descriptors: Sequence[int] = ()
+
+
+NO_KEYS: Final = Keys()
+
+
+@contextlib.contextmanager
+def key_files(
+    chain: chains.Chain, lookup: Lookup, user: confinement.User | None = None
+) -> Iterator[Keys]:
+    """Files with what QEMU's tools need to read the chain, as long as the block lasts.
+
+    :param user: whom the tool runs as.
     :raises nova_snap.exception.SecretUnavailable:
     """
     with contextlib.ExitStack() as files:
         arguments: list[str] = []
+        descriptors: list[int] = []
         for name, reference in chains.secrets(chain):
             value = lookup(reference)
             descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
             files.callback(os.close, descriptor)
-            os.fchmod(descriptor, 0o600)
             os.write(descriptor, value)
-            path = f"/proc/{os.getpid()}/fd/{descriptor}"
+            # A tool opens it anew, which is subject to its mode.
+            os.fchmod(descriptor, 0o400)
+            if user is not None:
+                os.fchown(descriptor, user.uid, user.gid)
+            descriptors.append(descriptor)
+            path = f"/proc/self/fd/{descriptor}"
             arguments += ["--object", f"secret,id={name},file={path}"]
-        yield arguments
+        yield Keys(arguments, descriptors)
 
 
 def libvirt_lookup(host: Host) -> Lookup:
     """Ask the libvirt that has the domains."""
 
     def lookup(reference: SecretReference) -> bytes:
-        connection = host.connection()
         try:
-            return host.call("secretGetValue", "", lambda: _value(connection, host.uri, reference))
+            return host.ask(
+                "secretGetValue", "", lambda connection: _value(connection, host.uri, reference)
+            )
         except exception.LibvirtOperationFailed as exc:
             raise exception.SecretUnavailable(secret=str(reference), reason=exc.reason) from exc
 

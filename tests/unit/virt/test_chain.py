@@ -5,6 +5,8 @@ import json
 import os
 import struct
 import subprocess
+import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -222,11 +224,6 @@ def test_endless_chain_is_refused(tmp_path):
     assert f"more than {chain.MAX_DEPTH}" in refusal(tmp_path / "0")
 
 
-def test_pipe_is_refused_at_once(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    assert "not a regular file" in refusal(tmp_path / "pipe", "raw")
-
-
 KEY = SecretReference("volume", "6e1d4f62-5c35-4b43-9c5e-3f4d0d5ae111")
 LUKS = Encryption("luks", KEY)
 
@@ -251,6 +248,116 @@ def test_disk_that_is_neither_file_nor_device_is_refused(source_type):
     other = domain_disks.Disk("vda", "virtio", "disk", source_type, None, "raw")
     with pytest.raises(exception.UnsafeDisk, match=f"of type {source_type}; only files"):
         chain.read(other)
+
+
+class TestLocation:
+    """A backing file that only a header names may be a secret of the host's."""
+
+    @pytest.fixture
+    def instances(self, tmp_path):
+        """As Nova lays them."""
+        for name in ("_base", "uuid"):
+            (tmp_path / name).mkdir()
+        return tmp_path
+
+    def over(self, instances, backing: Path) -> Path:
+        backing.parent.mkdir(exist_ok=True)
+        if not backing.exists():
+            create(backing, image_format="raw")
+        backing.chmod(0o600)
+        return create(instances / "uuid" / "disk", "-b", str(backing), "-F", "raw")
+
+    @pytest.mark.parametrize("name", ["uuid/base", "_base/0123"])
+    def test_beside_the_disk_or_in_novas_cache(self, instances, name):
+        path = self.over(instances, instances / name)
+        assert chain.read(disk(path))[1].path == str(instances / name)
+
+    @pytest.mark.parametrize("name", ["other/disk", "secret", "uuid/deeper/base", "_base/a/b"])
+    def test_elsewhere(self, instances, name):
+        (instances / name).parent.mkdir(exist_ok=True)
+        path = self.over(instances, instances / name)
+        assert "not everybody on this host may read" in refusal(path)
+
+    def test_link_to_elsewhere(self, instances):
+        create(instances / "secret", image_format="raw").chmod(0o600)
+        (instances / "_base" / "link").symlink_to(instances / "secret")
+        path = create(
+            instances / "uuid" / "disk", "-b", str(instances / "_base" / "link"), "-F", "raw"
+        )
+        assert "not everybody on this host may read" in refusal(path)
+
+    @pytest.mark.parametrize(
+        ("mode", "parent", "taken"), [(0o644, 0o755, True), (0o644, 0o700, False),
+                                      (0o640, 0o755, False)])  # fmt: skip
+    def test_what_everybody_may_read_is_no_secret(self, mode, parent, taken):
+        with tempfile.TemporaryDirectory(dir="/tmp") as top:
+            Path(top).chmod(0o755)
+            instances = Path(top, "instances")
+            (instances / "uuid").mkdir(parents=True)
+            base = Path(top, "images", "base")
+            path = self.over(instances, base)
+            base.chmod(mode)
+            base.parent.chmod(parent)
+            if taken:
+                assert chain.read(disk(path))[1].path == str(base)
+            else:
+                assert "not everybody on this host may read" in refusal(path)
+
+    def test_the_hosts_passwords(self, instances):
+        path = instances / "uuid" / "disk"
+        path.write_bytes(header(backing=b"/etc/shadow", extensions=((0xE2792ACA, b"raw"),)))
+        assert "not everybody on this host may read" in refusal(path)
+
+    def test_what_libvirt_shows_may_lie_anywhere(self, instances):
+        path = self.over(instances, instances / "elsewhere" / "base")
+        shown = (domain_disks.Layer(str(instances / "elsewhere" / "base"), "raw"),)
+        assert len(chain.read(disk(path, backing=shown, backing_complete=True))) == 2
+
+    @pytest.mark.parametrize(
+        ("shown", "reason"),
+        [((), "and its domain has none"), (("_base/other",), "and its domain has .*_base/other")],
+    )
+    def test_header_that_was_changed_under_a_guest(self, instances, shown, reason):
+        """The guest does not have what it names."""
+        path = self.over(instances, instances / "_base" / "0123")
+        layers = tuple(domain_disks.Layer(str(instances / name), "raw") for name in shown)
+        with pytest.raises(exception.UnsafeDisk, match=reason):
+            chain.read(disk(path, backing=layers, backing_complete=True))
+
+
+@pytest.mark.parametrize(
+    ("size", "taken"),
+    [(1 << 51, True), ((1 << 51) + 512, False), (1 << 60, False), ((1 << 64) - 512, False)],
+)
+def test_size_that_is_claimed(tmp_path, size, taken):
+    content = bytearray(header())
+    content[24:32] = struct.pack(">Q", size)
+    path = tmp_path / "disk"
+    path.write_bytes(content)
+    if taken:
+        assert chain.read(disk(path))[0].virtual_size == size
+    else:
+        assert f"claims to have {size} bytes" in refusal(path)
+
+
+def test_nothing_is_opened_to_find_out_what_it_is(tmp_path):
+    """To open a device may do something: a watchdog is started. A pipe lets its writer go on."""
+    os.mkfifo(tmp_path / "pipe")
+    opened = threading.Event()
+
+    def write():
+        os.close(os.open(tmp_path / "pipe", os.O_WRONLY))
+        opened.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        assert "not a regular file" in refusal(tmp_path / "pipe", "raw")
+        assert not opened.wait(0.2)
+    finally:
+        os.close(os.open(tmp_path / "pipe", os.O_RDONLY))
+        writer.join(10)
+    assert opened.is_set()
 
 
 def test_file_is_no_block_device_and_the_other_way(tmp_path, loop_device):
@@ -296,7 +403,10 @@ def test_qcow2_on_a_block_device(tmp_path, loop_device):
     device = loop_device(3 * MIB)
     base = create(tmp_path / "base", image_format="raw")
     create(device, "-b", str(base), "-F", "raw")
-    found = chain.read(domain_disks.Disk("vda", "virtio", "disk", "block", str(device), "qcow2"))
+    shown = (domain_disks.Layer(str(base), "raw"),)
+    found = chain.read(
+        domain_disks.Disk("vda", "virtio", "disk", "block", str(device), "qcow2", backing=shown)
+    )
     assert [(layer.driver, layer.format, layer.virtual_size) for layer in found] == [
         ("host_device", "qcow2", MIB),
         ("file", "raw", MIB),

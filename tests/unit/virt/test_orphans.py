@@ -3,13 +3,13 @@
 
 import os
 import signal
+import socket
 import subprocess
-import sys
+import tempfile
 
 import pytest
-from oslo_concurrency import processutils
 
-from nova_snap.virt.libvirt import orphans, qemu_nbd
+from nova_snap.virt.libvirt import confinement, orphans, qemu_nbd
 from nova_snap.virt.libvirt.chain import Layer
 
 MIB = 1 << 20
@@ -71,16 +71,21 @@ class TestReader:
 
 
 class TestCopy:
-    """A qemu-img; it waits for its limits, or copies from a pipe that nobody writes to."""
+    """A qemu-img, whose disk is a server that never says a word."""
 
     @pytest.fixture
-    def copy(self, tmp_path, directory, start):
-        os.mkfifo(tmp_path / "pipe")
-        limits = processutils.ProcessLimits(core_file_size=0).prlimit_args()
-        return start(
-            sys.executable, "-m", "oslo_concurrency.prlimit", *limits, "--",
-            "qemu-img", "dd", f"if={tmp_path / 'pipe'}", str(directory / "image"),
-        )  # fmt: skip
+    def copy(self, directory, start):
+        with tempfile.TemporaryDirectory(prefix="nso-", dir="/tmp") as short:
+            path = f"{short}/nbd"
+            with socket.socket(socket.AF_UNIX) as server:
+                server.bind(path)
+                server.listen()
+                server.settimeout(10)
+                disk = f"nbd+unix:///?socket={path}"
+                words = ["qemu-img", "convert", "-f", "raw", disk, str(directory / "image")]
+                process = start(*confinement.command(words, confinement.COPY_LIMITS))
+                with server.accept()[0]:
+                    yield process
 
     def test_is_ended(self, copy, directory):
         orphans.end_all(str(directory))

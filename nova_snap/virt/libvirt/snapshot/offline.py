@@ -17,7 +17,7 @@ from oslo_config import cfg
 
 from nova_snap.stream import nbd, pipeline
 from nova_snap.virt.libvirt import chain as chains
-from nova_snap.virt.libvirt import qemu_nbd, write_watch
+from nova_snap.virt.libvirt import confinement, qemu_nbd, write_watch
 from nova_snap.virt.libvirt.backup_job import Export
 from nova_snap.virt.libvirt.snapshot import rbd_instant
 from nova_snap.virt.libvirt.snapshot.base import (
@@ -39,6 +39,7 @@ class Offline:
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         self._conf = conf
+        self._user = confinement.tools_user(conf)
 
     @contextlib.contextmanager
     def open(self, request: Request) -> Iterator[Point]:
@@ -85,7 +86,8 @@ class Offline:
 
     def _export_all(self, request: Request, stack: contextlib.ExitStack) -> Sequence[_Reader]:
         """Export every disk: they are all locked before the first of them is read."""
-        directory = stack.enter_context(socket_directory(self._conf, request))
+        owner = None if self._user is None else (self._user.uid, self._user.gid)
+        directory = stack.enter_context(socket_directory(self._conf, request, owner))
         readers = _Readers(request.workdir)
         return [
             self._export(
@@ -105,7 +107,9 @@ class Offline:
         chain = image.backend.chain()
         log = request.workdir.file(f"qemu-nbd-{image.disk.target}.log")
         with image.backend.keys(chain) as keys:
-            export = stack.enter_context(qemu_nbd.export(chain, socket, log, on_start, keys))
+            export = stack.enter_context(
+                qemu_nbd.export(chain, socket, log, on_start, keys, self._user)
+            )
         # Nothing was read of it yet: what was written before this harms nothing.
         return _Reader(image, export, _watch(request, chain))
 

@@ -25,7 +25,6 @@ from nova_snap.virt.libvirt import backup_job, domain_xml, qemu_img, quiesce
 from nova_snap.virt.libvirt import chain as chains
 from nova_snap.virt.libvirt.backup_job import ScratchGuard
 from nova_snap.virt.libvirt.capabilities import Capabilities
-from nova_snap.virt.libvirt.guest import Guest
 from nova_snap.virt.libvirt.snapshot.base import Content, ImageRequest, Point, Request
 
 LOG = logging.getLogger(__name__)
@@ -192,10 +191,13 @@ def _scratch_error(guard: ScratchGuard) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def socket_directory(conf: cfg.ConfigOpts, request: Request) -> Iterator[str]:
-    """A directory that the hypervisor can make a socket in, and that only it and root can enter.
+def socket_directory(
+    conf: cfg.ConfigOpts, request: Request, owner: tuple[int, int] | None = None
+) -> Iterator[str]:
+    """A directory for a socket, which only the socket's maker and root can enter.
 
     :raises nova_snap.exception.SocketDirectoryUnusable: if it cannot be made, or if its path is too
+    :param owner: user and group of the maker; ``None`` is the hypervisor, of a guest that runs.
         long for a socket.
     """
     parent = conf.libvirt.snapshot_socket_directory or request.workdir.path
@@ -206,18 +208,19 @@ def socket_directory(conf: cfg.ConfigOpts, request: Request) -> Iterator[str]:
     # It need not lie where everything else is found that a dead process leaves.
     request.workdir.note(socket_directory=directory)
     try:
-        _make_private(directory, request.guest)
+        _make_private(directory, owner or domain_xml.dac_owner(request.guest.xml()))
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
         request.workdir.note(socket_directory="")
 
 
-def _make_private(directory: str, guest: Guest) -> None:
-    owner = domain_xml.dac_owner(guest.xml())
+def _make_private(directory: str, owner: tuple[int, int] | None) -> None:
     try:
         os.mkdir(directory, 0o700)
         if owner is not None and os.geteuid() == 0:
+        # Not by the argument alone: a umask may take the owner's rights.
+        os.chmod(directory, 0o700)
             os.chown(directory, *owner)
     except OSError as exc:
         raise exception.SocketDirectoryUnusable(path=directory, reason=str(exc)) from exc
