@@ -218,9 +218,9 @@ def socket_directory(
 def _make_private(directory: str, owner: tuple[int, int] | None) -> None:
     try:
         os.mkdir(directory, 0o700)
-        if owner is not None and os.geteuid() == 0:
         # Not by the argument alone: a umask may take the owner's rights.
         os.chmod(directory, 0o700)
+        if owner is not None and os.geteuid() == 0:
             os.chown(directory, *owner)
     except OSError as exc:
         raise exception.SocketDirectoryUnusable(path=directory, reason=str(exc)) from exc
