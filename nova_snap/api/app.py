@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole WSGI application, assembled in code.
 
-From the outside in: request id, proxy headers, /healthcheck and /metrics, CORS, faults, size limit,
-authentication, dispatcher.
+From the outside in: request id, proxy headers, /healthcheck and /metrics, CORS, overload, faults,
+size limit, authentication, dispatcher.
 """
 
 from collections.abc import Callable, Iterable
@@ -29,6 +29,7 @@ from nova_snap.api import (
     instance_actions,
     limits,
     metrics,
+    overload,
     quota_sets,
     server_actions,
     server_metadata,
@@ -91,6 +92,7 @@ def build_app(
     app = auth.middleware(conf, app, database, enforcer)
     app = sizelimit.RequestBodySizeLimiter(app, conf)
     app = Faults(app, conf)
+    app = overload.Overload(app, conf)
     app = cors.CORS(app, conf)
     healthcheck = oslo_healthcheck.Healthcheck(_not_found, conf)
     numbers = metrics.Application(conf, database, _not_found)

@@ -2,12 +2,14 @@
 """The REST API on a port of its own: an HTTP server whose threads are for requests only."""
 
 import threading
+import time
 from typing import Any, Final
 
 from cheroot import wsgi
 from oslo_config import cfg
 from oslo_log import log
 
+from nova_snap.cmd.gateway import Gateway
 from nova_snap.cmd.parts import WSGIApplication
 
 LOG = log.getLogger(__name__)
@@ -39,6 +41,7 @@ class APIServer:
             accepted_queue_timeout=conf.api.timeout,
         )
         self._server.keep_alive_conn_limit = IDLE
+        self._server.gateway = Gateway
         self._thread = threading.Thread(target=self._server.serve, name="api", daemon=True)
 
     def start(self) -> None:
@@ -63,6 +66,7 @@ class _Server(wsgi.Server):
     """
 
     def process_conn(self, conn: Any) -> None:
+        conn.arrived = time.monotonic()
         if conn.last_used is None and self.can_add_keepalive_connection:
             self.put_conn(conn)
         else:

@@ -20,6 +20,17 @@ wait while the database and the image service are idle. A WSGI server of your ow
 """,
     ),
     cfg.IntOpt(
+        "queue_timeout",
+        default=45,
+        min=0,
+        help="""
+Seconds that a request may wait for one of the threads. One that has waited for longer gets 503, and
+nothing is done: keep it below the time after which your clients, or the proxy in front, give up and
+perhaps ask again. 0 lets a request wait for as long as it takes. A WSGI server of your own has its
+own setting.
+""",
+    ),
+    cfg.IntOpt(
         "timeout",
         default=60,
         min=1,

@@ -4,7 +4,9 @@
 import re
 
 import pytest
+import webob
 
+from nova_snap.api import overload
 from tests.functional.api import service as svc
 from tests.functional.api.service import Service
 
@@ -112,3 +114,27 @@ def test_the_page_is_never_longer_than_the_operator_wants(service: Service) -> N
         response = service.get(f"/v2.1/servers{query}").json
         assert len(response["servers"]) == 2
         assert "marker=" in response["servers_links"][0]["href"]
+
+
+class TestOverload:
+    def answer(self, service: Service, path: str, waited: float) -> webob.Response:
+        request = webob.Request.blank(path, environ={overload.WAITED: waited})
+        request.headers["X-Auth-Token"] = svc.TOKEN
+        return request.get_response(service.app)
+
+    def test_who_has_waited_for_too_long_is_told_so(self, service: Service) -> None:
+        response = self.answer(service, "/v2.1/servers", 46)
+        assert response.status_int == 503
+        assert "has waited for 46 s" in response.json["serviceUnavailable"]["message"]
+        assert response.headers["Retry-After"] == "10"
+        assert REQUEST_ID.match(response.headers["X-OpenStack-Request-Id"])
+
+    def test_others_are_served(self, service: Service) -> None:
+        assert self.answer(service, "/v2.1/servers", 44).status_int == 200
+        # A load balancer wants to know whether the process lives.
+        assert self.answer(service, "/healthcheck", 46).status_int == 200
+
+    def test_the_bound_can_be_taken_away(self, service: Service) -> None:
+        service.conf.set_override("queue_timeout", 0, "api")
+        service.rebuild()
+        assert self.answer(service, "/v2.1/servers", 1000).status_int == 200

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from oslo_config import cfg
 
-from nova_snap.cmd import api_server
+from nova_snap.api import overload
+from nova_snap.cmd import api_server, gateway
 from nova_snap.cmd.api_server import APIServer
 
 SOON = 30
@@ -28,10 +29,12 @@ class Application:
     def __init__(self) -> None:
         self.may = threading.Event()
         self.may.set()
+        self.waited: dict[str, float] = {}
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
+        self.waited[environ["PATH_INFO"]] = environ[overload.WAITED]
         assert self.may.wait(SOON)
         start_response("200 OK", [("Content-Length", "2")])
         return [b"ok"]
@@ -111,3 +114,25 @@ def test_more_requests_than_it_may_have_files_for(port: int, application: Applic
         answers = [answer(client) for client in clients]
     assert accepted <= THREADS + WAITING + IDLE + 1
     assert all(each.startswith(b"HTTP/1.1 200 OK") and each.endswith(b"ok") for each in answers)
+
+
+def test_who_hangs_up_before_his_turn_is_not_served(
+    port: int, application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "PATIENCE", 0.2)
+    application.may.clear()
+    with contextlib.ExitStack() as stack:
+        busy = [stack.enter_context(connect(port)) for _ in range(THREADS)]
+        for client in busy:
+            client.sendall(REQUEST)
+        while len(application.waited) < 1:
+            time.sleep(0.01)
+        with connect(port) as impatient:
+            impatient.sendall(REQUEST.replace(b"GET /", b"GET /gone"))
+        patient = stack.enter_context(connect(port))
+        patient.sendall(REQUEST.replace(b"GET /", b"GET /stayed"))
+        time.sleep(0.5)
+        application.may.set()
+        assert answer(patient).endswith(b"ok")
+    assert "/gone" not in application.waited
+    assert application.waited["/stayed"] >= 0.4
