@@ -165,8 +165,7 @@ class HostWithDevices(LabHost):
     """A host that guests use devices of."""
 
     def get_guest_by_uuid(self, uuid: str) -> LibvirtGuest:
-        domain = self.lookup("lookupByUUIDString", uuid)
-        return GuestOfHostDevices(self, domain, name=domain.name(), uuid=uuid)
+        return GuestOfHostDevices(self, name=super().get_guest_by_uuid(uuid).name, uuid=uuid)
 
 
 class World:

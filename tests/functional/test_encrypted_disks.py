@@ -20,12 +20,9 @@ PASSPHRASE = "correct horse, battery staple"
 class Host(parts.LabHost):
     """Whose calls may use secrets, in whichever thread."""
 
-    def call(self, operation, domain, function, *arguments, **options):
-        def identified():
-            libvirt_secrets.assume_identity(self._lab)
-            return function()
-
-        return super().call(operation, domain, identified, *arguments, **options)
+    def _translated(self, *arguments):
+        libvirt_secrets.assume_identity(self._lab)
+        return super()._translated(*arguments)
 
 
 @pytest.fixture(scope="module")

@@ -117,17 +117,17 @@ class Listener:
                 return
             gap = self._connection is not None
             self._let_go()
-            self._registered = self._host.call(
+            self._registered = self._host.call_on(
+                connection,
                 "domainEventRegisterAny",
-                "",
-                lambda: connection.domainEventRegisterAny(
+                lambda connection: connection.domainEventRegisterAny(
                     None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._note, None
                 ),
             )
             self._connection = connection
             if gap:
                 LOG.info("Events of guests come again; some may have been lost")
-                self._note_all(connection)
+                self._note_all()
         except exception.NovaSnapError as exc:
             LOG.warning("No events of guests come: %s", exc)
 
@@ -145,12 +145,8 @@ class Listener:
             # Asks nobody: the domain comes with it.
             self._notes.put((domain.UUIDString(), state))
 
-    def _note_all(self, connection: Any) -> None:
-        states = self._host.call(
-            "listAllDomains",
-            "",
-            lambda: [(dom.UUIDString(), dom.state()[0]) for dom in connection.listAllDomains()],
-        )
+    def _note_all(self) -> None:
+        states = self._host.ask("listAllDomains", "", _states)
         for uuid, state in states:
             self._notes.put((uuid, POWER_STATES.get(state, power_state.NOSTATE)))
 
@@ -161,8 +157,12 @@ class Listener:
             return
         # It may be closed, or lost with its daemon.
         with contextlib.suppress(exception.NovaSnapError):
-            self._host.call(
+            self._host.call_on(
+                connection,
                 "domainEventDeregisterAny",
-                "",
-                lambda: connection.domainEventDeregisterAny(registered),
+                lambda connection: connection.domainEventDeregisterAny(registered),
             )
+
+
+def _states(connection: Any) -> list[tuple[str, int]]:
+    return [(domain.UUIDString(), domain.state()[0]) for domain in connection.listAllDomains()]

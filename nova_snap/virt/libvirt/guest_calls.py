@@ -16,13 +16,12 @@ class DomainCalls:
     """A domain.
 
     Each method of its subclasses is one libvirt call (see
-    :meth:`nova_snap.virt.libvirt.host.Host.call` for how it is bound and what it raises). The
-    connection may be lost and opened again between two of them.
+    :meth:`nova_snap.virt.libvirt.host.Host.call` for how it is bound and what it raises), on
+    whichever connection there is: libvirt may be started again between two of them.
     """
 
-    def __init__(self, host: Host, domain: Any, name: str, uuid: str) -> None:
+    def __init__(self, host: Host, name: str, uuid: str) -> None:
         self._host = host
-        self._domain = domain
         self.name = name
         self.uuid = uuid
 
@@ -37,14 +36,21 @@ class DomainCalls:
         give_up: Callable[[], None] | None = None,
         grace: float = 0.0,
     ) -> T:
-        connection = self._host.connection()
-        if self._domain.connect() is not connection:
-            # The connection that the domain came from is gone, and the domain with it.
-            self._domain = self._host.lookup("lookupByUUIDString", self.uuid)
-        domain = self._domain
-        return self._host.call(
-            operation, self.name, lambda: function(domain), seconds, give_up, grace
-        )
+        """:param function: is given the ``virDomain``."""
+        on_domain = self._on_domain(function)
+        return self._host.call(operation, self.name, on_domain, seconds, give_up, grace)
+
+    def _ask(self, operation: str, function: Callable[[Any], T]) -> T:
+        """:meth:`_call` for what changes nothing: see :meth:`Host.ask`."""
+        return self._host.ask(operation, self.name, self._on_domain(function))
+
+    def _on_domain(self, function: Callable[[Any], T]) -> Callable[[Any], T]:
+        return lambda connection: function(connection.lookupByUUIDString(self.uuid))
+
+    @property
+    def interruptions(self) -> int:
+        """See :attr:`nova_snap.virt.libvirt.host.Host.interruptions`."""
+        return self._host.interruptions
 
     @property
     def patience(self) -> float:

@@ -86,7 +86,7 @@ class GuestLife(DomainCalls):
         self._call("undefineFlags", lambda dom: dom.undefineFlags(flags))
 
     def autostart(self) -> bool:
-        return bool(self._call("autostart", lambda dom: dom.autostart()))
+        return bool(self._ask("autostart", lambda dom: dom.autostart()))
 
     def set_autostart(self, value: bool) -> None:
         self._call("setAutostart", lambda dom: dom.setAutostart(int(value)))

@@ -22,13 +22,12 @@ LOG = logging.getLogger(__name__)
 
 def read(host: Host, files: InstanceFiles) -> driver.HostResources:
     """See :meth:`nova_snap.virt.driver.ComputeDriver.host_resources`."""
-    connection = host.connection()
     found = host.capabilities()
-    hostname = host.call("getHostname", "", connection.getHostname)
+    hostname = host.ask("getHostname", "", lambda connection: connection.getHostname())
     # model, memory in MiB, CPUs, MHz, NUMA nodes, sockets, cores, threads
-    node = host.call("getInfo", "", connection.getInfo)
-    capabilities = host.call("getCapabilities", "", connection.getCapabilities)
-    virtual_cpus = host.call("listAllDomains", "", lambda: _virtual_cpus(connection))
+    node = host.ask("getInfo", "", lambda connection: connection.getInfo())
+    capabilities = host.ask("getCapabilities", "", lambda connection: connection.getCapabilities())
+    virtual_cpus = host.ask("listAllDomains", "", _virtual_cpus)
     total_mb, available_mb = memory_mb()
     files.prepare()
     disk = os.statvfs(files.root)

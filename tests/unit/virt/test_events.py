@@ -85,8 +85,11 @@ class Host:
             raise exception.HypervisorUnavailable(uri="qemu:///system", reason="gone")
         return self.current
 
-    def call(self, operation, domain, function):
-        return function()
+    def call_on(self, connection, operation, function):
+        return function(connection)
+
+    def ask(self, operation, domain, function):
+        return function(self.current)
 
 
 @pytest.fixture

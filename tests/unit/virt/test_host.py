@@ -29,7 +29,7 @@ def host(conf):
 def guest(host):
     made = host.define(XML, "web")
     yield made
-    domain = host.lookup("lookupByName", "web")
+    domain = host.connection().lookupByName("web")
     if domain.isActive():
         domain.destroy()
     domain.undefine()
@@ -131,7 +131,7 @@ def test_libvirt_that_does_not_answer(conf, tmp_path):
 def test_call_that_does_not_come_back(host):
     release = threading.Event()
     with pytest.raises(exception.WaitTimeout, match="libvirt's someCall of web"):
-        host.call("someCall", "web", release.wait, seconds=0.01)
+        host.call("someCall", "web", lambda _connection: release.wait(), seconds=0.01)
     release.set()
 
 
@@ -179,7 +179,7 @@ def test_other_daemon_that_libvirt_cannot_reach():
 def test_lost_connection_is_opened_again(host):
     first = host.connection()
 
-    def lose():
+    def lose(_connection):
         raise Error(libvirt.VIR_ERR_RPC, libvirt.VIR_FROM_RPC)
 
     with pytest.raises(exception.HypervisorUnavailable):
