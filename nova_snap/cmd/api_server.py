@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The REST API on a port of its own: an HTTP server whose threads are for requests only."""
 
+import logging
 import threading
 import time
 from typing import Any, Final
@@ -8,7 +9,9 @@ from typing import Any, Final
 from cheroot import wsgi
 from oslo_config import cfg
 from oslo_log import log
+from oslo_middleware import sizelimit
 
+from nova_snap.cmd import http
 from nova_snap.cmd.gateway import Gateway
 from nova_snap.cmd.parts import WSGIApplication
 
@@ -42,6 +45,10 @@ class APIServer:
         )
         self._server.keep_alive_conn_limit = IDLE
         self._server.gateway = Gateway
+        self._server.max_request_header_size = http.MAX_HEADER_BYTES
+        self._server.request_timeout = conf.api.request_timeout
+        conf.register_opts(sizelimit.OPTS, group="oslo_middleware")
+        self._server.body_limit = conf.oslo_middleware.max_request_body_size
         self._thread = threading.Thread(target=self._server.serve, name="api", daemon=True)
 
     def start(self) -> None:
@@ -63,7 +70,17 @@ class _Server(wsgi.Server):
 
     cheroot does so with connections that it has served before. A new one gets a thread at once, so
     that a few clients which connect and say nothing keep all threads, and everybody waiting.
+
+    :ivar request_timeout: seconds that a client may take to send a request.
+    :ivar body_limit: bytes that a body in chunks may have.
     """
+
+    ConnectionClass = http.Connection
+    request_timeout: float
+    body_limit: int
+
+    def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
+        LOG.log(level, "%s", msg, exc_info=traceback)
 
     def process_conn(self, conn: Any) -> None:
         conn.arrived = time.monotonic()

@@ -38,6 +38,17 @@ own setting.
 Seconds after which a connection that sends or takes nothing is closed.
 """,
     ),
+    cfg.IntOpt(
+        "request_timeout",
+        default=60,
+        min=1,
+        help="""
+Seconds that a client may take to send a whole request, from its first byte to its last, and as many
+again to take the answer. It bounds how long a client that sends byte after byte keeps one of the
+threads. Raise it where clients are on very slow lines. A WSGI server of your own has its own
+setting.
+""",
+    ),
     cfg.StrOpt(
         "auth_strategy",
         default="noauth2",

@@ -196,8 +196,8 @@ def socket_directory(
 ) -> Iterator[str]:
     """A directory for a socket, which only the socket's maker and root can enter.
 
-    :raises nova_snap.exception.SocketDirectoryUnusable: if it cannot be made, or if its path is too
     :param owner: user and group of the maker; ``None`` is the hypervisor, of a guest that runs.
+    :raises nova_snap.exception.SocketDirectoryUnusable: if it cannot be made, or if its path is too
         long for a socket.
     """
     parent = conf.libvirt.snapshot_socket_directory or request.workdir.path
