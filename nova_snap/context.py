@@ -8,11 +8,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from oslo_context import context
+from oslo_log import log
 from oslo_utils import timeutils
 
 if TYPE_CHECKING:
     from nova_snap.db.session import Database
 
+
+LOG = log.getLogger(__name__)
 
 _NAMES: Final = (
     "user_name",
@@ -22,6 +25,14 @@ _NAMES: Final = (
     "project_domain_name",
 )
 """What oslo.context does not put into a message, but takes out of one."""
+
+
+_FLAGS: Final = ("is_admin", "read_only", "show_deleted", "is_admin_project")
+_TEXTS: Final = (
+    *("user", "user_id", "project_id", "domain", "user_domain", "project_domain"),
+    *("request_id", "global_request_id", "resource_uuid", "system_scope", *_NAMES),
+)
+_LONGEST: Final = 255
 
 
 class RequestContext(context.RequestContext):
@@ -76,15 +87,17 @@ class RequestContext(context.RequestContext):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], **kwargs: Any) -> RequestContext:
-        """The context of a message; keys that another service added are ignored.
+        """The context of a message; keys that another service added are ignored, and so are
+        values that say nothing: the request is then one of nobody, or of no time.
 
         oslo.context knows a user as ``user``; Nova's contexts, and most services', say ``user_id``.
         """
-        known = {**values, "user": values.get("user") or values.get("user_id")}
+        sane = _sane(values)
+        known = {**sane, "user": sane.get("user") or sane.get("user_id")}
         made: RequestContext = super().from_dict(
             known,
-            service_catalog=values.get("service_catalog"),
-            timestamp=values.get("timestamp"),
+            service_catalog=sane.get("service_catalog"),
+            timestamp=sane.get("timestamp"),
             **kwargs,
         )
         return made
@@ -96,6 +109,44 @@ class RequestContext(context.RequestContext):
         made.roles = sorted({*made.roles, "admin"})
         made._db = self._db
         return made
+
+
+def _sane(values: object) -> dict[str, Any]:
+    """What of a message's context can be used: it comes from outside of this process."""
+    if not isinstance(values, Mapping):
+        LOG.warning("A message's context is a %s and says nothing", type(values).__name__)
+        return {}
+    sane = {key: value for key, value in values.items() if _is_sane(key, value)}
+    if dropped := sorted(str(key)[:60] for key in values.keys() - sane.keys()):
+        LOG.warning("What a message's context has as %s is not used", ", ".join(dropped))
+    return sane
+
+
+def _is_sane(key: str, value: object) -> bool:
+    if value is None:
+        return True
+    if key in _FLAGS:
+        return isinstance(value, bool)
+    if key == "roles":
+        return isinstance(value, list) and all(isinstance(role, str) for role in value)
+    if key == "service_catalog":
+        return isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
+    if key == "timestamp":
+        return isinstance(value, str) and _is_time(value)
+    if key == "auth_token":
+        return isinstance(value, str)
+    if key in _TEXTS:
+        # They go into the log and into the database.
+        return isinstance(value, str) and len(value) <= _LONGEST and value.isprintable()
+    return True
+
+
+def _is_time(value: str) -> bool:
+    try:
+        timeutils.normalize_time(timeutils.parse_isotime(value))
+    except (ValueError, OverflowError):
+        return False
+    return True
 
 
 def get_admin_context(db: Database | None = None) -> RequestContext:

@@ -114,6 +114,9 @@ class LifecycleManager:
 
         :param network: see :class:`nova_snap.compute.server_request.ServerRequest`.
         """
+        if not isinstance(network, str):
+            LOG.error("A message is not obeyed: the network is %.60r, no text", network)
+            return
         self._accept(context, instance, self._build, network)
 
     @oslo_messaging.expose  # type: ignore[untyped-decorator]
@@ -165,6 +168,8 @@ class LifecycleManager:
         :param length: how many; ``None`` or -1 for all that there are.
         :returns: ``output``, and ``reason`` where that is ``None``.
         """
+        if length is not None and type(length) is not int:
+            return {"output": None, "reason": f"The length is {length!r:.60}, no number of lines."}
         try:
             uuid = primitive.instance_uuid(instance)
             output = console.read(self._own(context), self._driver, uuid, length)

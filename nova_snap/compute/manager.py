@@ -169,6 +169,11 @@ class ComputeManager:
         kind: Kind,
         rotation: Rotation | None = None,
     ) -> None:
+        try:
+            image_id = primitive.image_id(image_id)
+        except exception.InvalidImageId as error:
+            LOG.error("The %s is not obeyed: %s", kind.image_type, error)
+            return
         own = context.elevated()
         own.db = self._database
         self._in_hand.enter(image_id)

@@ -79,7 +79,7 @@ class VolumeManager:
         :returns: ``reason`` why it is not frozen, or ``None``; ``unsupported`` if it never will be.
         """
         try:
-            found = self._find(context, instance, image_id)
+            found = self._find(context, instance, primitive.image_id(image_id))
             self._driver.quiesce(found, image_id)
             self._frozen.add((found.uuid, image_id))
         except exception.QuiesceUnsupported as error:
@@ -107,7 +107,8 @@ class VolumeManager:
         """
         try:
             uuid = primitive.instance_uuid(instance)
-        except exception.InvalidInstancePrimitive as error:
+            image_id = primitive.image_id(image_id)
+        except exception.Invalid as error:
             return {"reason": error.for_user()}
         return {"reason": self._thaw(uuid, image_id)}
 

@@ -17,7 +17,7 @@ A class carries its data as attributes and formats its own message; none knows H
     |   +-- FlavorExists, FlavorIdExists, InstanceBusy, ServiceHasInstances, HostDown
     +-- Invalid
     |   +-- InvalidTransition, InvalidImageProperty, InvalidFilter, InvalidInstancePrimitive,
-    |   |   InvalidDomain, ImageUnacceptable
+    |   |   InvalidDomain, InvalidImageId, ImageUnacceptable
     |   +-- VolumeBackedUnsupported, VolumeBackedBackup, InvalidRotation, InvalidVolume
     |   +-- RequestedImageNotFound, ImageNotActive, FlavorMemoryTooSmall,
     |   |   FlavorDiskSmallerThanImage, FlavorDiskSmallerThanMinDisk

@@ -83,6 +83,11 @@ class InvalidInstancePrimitive(Invalid):
     msg = "The instance in the message is neither a uuid nor a serialised Instance: {self.reason}"
 
 
+class InvalidImageId(Invalid):
+    image_id: str
+    msg = "The image in the message is {self.image_id}, which is no uuid"
+
+
 class LifecycleInterrupted(NovaSnapError):
     """:ivar action: what the process did when it died."""
 

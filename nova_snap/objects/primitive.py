@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Instances as other services put them into messages."""
+"""Instances and images as other services put them into messages."""
 
+import uuid
 from typing import Any
 
 from oslo_utils import uuidutils
@@ -35,7 +36,20 @@ def instance_uuid(instance: Any) -> str:
     return _checked(instance.get("uuid"))
 
 
-def _checked(uuid: Any) -> str:
-    if not isinstance(uuid, str) or not uuidutils.is_uuid_like(uuid):
-        raise exception.InvalidInstancePrimitive(reason=f"{uuid!r:.60} is not a uuid")
-    return uuid
+def image_id(image: Any) -> str:
+    """The id of an image in a message: as a part of URLs it must be nothing else.
+
+    :raises nova_snap.exception.InvalidImageId: if it is none.
+    """
+    try:
+        if str(uuid.UUID(image)) == image.lower():
+            return str(image)
+    except (ValueError, TypeError, AttributeError):
+        pass
+    raise exception.InvalidImageId(image_id=f"{image!r:.60}")
+
+
+def _checked(given: Any) -> str:
+    if not isinstance(given, str) or not uuidutils.is_uuid_like(given):
+        raise exception.InvalidInstancePrimitive(reason=f"{given!r:.60} is not a uuid")
+    return given

@@ -22,6 +22,8 @@ from tests.functional.compute_parts import Cloud, compute_host, wait_until
 __all__ = ["compute_host"]
 
 VOLUME = "22222222-2222-2222-2222-222222222222"
+IMAGE = "33333333-3333-3333-3333-333333333333"
+OTHER_IMAGE = "33333333-3333-3333-3333-333333333334"
 PATIENT = 3600.0
 
 
@@ -96,24 +98,25 @@ class TestMessages:
     def test_nothing_that_is_not_announced_is_frozen(
         self, cloud: Cloud, server: Instance, hosts: rpcapi.ComputeAPI
     ) -> None:
-        with pytest.raises(exception.QuiesceFailed, match="no snapshot to image i is being taken"):
-            hosts.quiesce_instance(cloud.new_context(), server, "i")
+        said = f"no snapshot to image {IMAGE} is being taken"
+        with pytest.raises(exception.QuiesceFailed, match=said):
+            hosts.quiesce_instance(cloud.new_context(), server, IMAGE)
         assert not cloud.driver.is_frozen(server.uuid)
 
     def test_a_thaw_of_another_snapshot(
         self, cloud: Cloud, server: Instance, hosts: rpcapi.ComputeAPI
     ) -> None:
-        cloud.write(server, task_state=task_states.IMAGE_SNAPSHOT_PENDING, snapshot_image_id="i")
-        hosts.quiesce_instance(cloud.new_context(), server, "i")
+        cloud.write(server, task_state=task_states.IMAGE_SNAPSHOT_PENDING, snapshot_image_id=IMAGE)
+        hosts.quiesce_instance(cloud.new_context(), server, IMAGE)
         with pytest.raises(exception.QuiesceFailed, match="thawed before"):
-            hosts.unquiesce_instance(cloud.new_context(), server, "j")
+            hosts.unquiesce_instance(cloud.new_context(), server, OTHER_IMAGE)
         assert cloud.driver.is_frozen(server.uuid)
-        hosts.abandon_quiesce(cloud.new_context(), server, "i")
+        hosts.abandon_quiesce(cloud.new_context(), server, IMAGE)
         wait_until(lambda: not cloud.driver.is_frozen(server.uuid))
 
     def test_a_stop_thaws(self, cloud: Cloud, server: Instance, hosts: rpcapi.ComputeAPI) -> None:
-        cloud.write(server, task_state=task_states.IMAGE_SNAPSHOT_PENDING, snapshot_image_id="i")
-        hosts.quiesce_instance(cloud.new_context(), server, "i")
+        cloud.write(server, task_state=task_states.IMAGE_SNAPSHOT_PENDING, snapshot_image_id=IMAGE)
+        hosts.quiesce_instance(cloud.new_context(), server, IMAGE)
         cloud.volume_manager.stop()
         assert not cloud.driver.is_frozen(server.uuid)
 
@@ -127,7 +130,7 @@ class TestMessages:
         for endpoint in (cloud.manager, cloud.lifecycle, cloud.volume_manager):
             monkeypatch.setattr(endpoint.target, "version", "1.1")
         with pytest.raises(exception.QuiesceUnsupported, match="older version"):
-            hosts.quiesce_instance(cloud.new_context(), server, "i")
+            hosts.quiesce_instance(cloud.new_context(), server, IMAGE)
 
 
 class TestAnAPIThatDied:
@@ -193,7 +196,7 @@ class TestAnAPIThatDied:
         self, cloud: Cloud, context: RequestContext
     ) -> None:
         local = add(cloud, "image", "local", None)
-        cloud.write(local, task_state=task_states.IMAGE_SNAPSHOT_PENDING, snapshot_image_id="i")
+        cloud.write(local, task_state=task_states.IMAGE_SNAPSHOT_PENDING, snapshot_image_id=IMAGE)
         self.ask(cloud, local, PATIENT)
         cloud.volume_manager.leftovers.end_overdue(cloud.context)
         assert cloud.now(local).task_state == task_states.IMAGE_SNAPSHOT_PENDING

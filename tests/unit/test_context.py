@@ -4,6 +4,7 @@
 import json
 import logging
 
+import pytest
 from oslo_log import formatters
 
 from nova_snap.compute.rpc import RequestContextSerializer
@@ -58,3 +59,37 @@ def test_a_log_in_json_has_neither_token_nor_catalog() -> None:
     assert json.loads(line)["context"]["project_name"] == "The shop"
     assert GIVEN not in line
     assert "service_catalog" not in line
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("timestamp", "yesterday"),
+        ("timestamp", 7),
+        ("roles", "admin"),
+        ("roles", ["member", 7]),
+        ("is_admin", "no"),
+        ("service_catalog", [7]),
+        ("user_id", {"a": "b"}),
+        ("user_id", "x" * 256),
+        ("project_id", "a\nb"),
+        ("request_id", ["req-1"]),
+        ("request_id", "req-1\r\nX: y"),
+    ],
+)
+def test_what_a_message_must_not_say_is_not_believed(name: str, value: object) -> None:
+    given = {**context().to_dict(), name: value}
+    received = RequestContextSerializer().deserialize_context(given)
+    assert getattr(received, name) != value
+    assert not received.is_admin
+    assert received.request_id.startswith("req-")
+    assert received.elevated().is_admin
+    # What else it says counts.
+    assert received.user_name == "Kim"
+
+
+@pytest.mark.parametrize("given", [None, 7, "x", [], {}])
+def test_a_message_of_nobody(given: object) -> None:
+    received = RequestContextSerializer().deserialize_context(given)  # type: ignore[arg-type]
+    assert (received.user_id, received.project_id, received.roles) == (None, None, [])
+    assert not received.is_admin

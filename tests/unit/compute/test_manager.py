@@ -296,6 +296,16 @@ class TestRefusal:
     ) -> None:
         self.refuse(manager, context, images, named)
 
+    @pytest.mark.parametrize("image_id", [None, ["x"], {"a": 1}, 7, "", "../../servers"])
+    def test_an_image_without_an_id(
+        self, manager: ComputeManager, context: RequestContext, images: MemoryImages, image_id: Any
+    ) -> None:
+        images.fail = {call: AssertionError("it was asked") for call in ("get", "delete", "update")}
+        instance = make_instance(context)
+        manager.snapshot_instance(context, instance.uuid, image_id)
+        manager.backup_instance(context, instance.uuid, image_id, "daily", 1)
+        assert Instance.get_by_uuid(context, instance.uuid) == instance
+
     @pytest.mark.parametrize(
         "values",
         [
@@ -362,6 +372,8 @@ class TestRefusal:
         assert images.uploading.wait(SOON)
         images.go_on.set()
         ended(context, instance)
+        # The action ends a moment later, and then the journal forgets it.
+        wait_until(lambda: SnapshotRequest.get(context, image_id) is None)
         assert images.data[image_id] == snapshot_data(instance.uuid, SIZE)
         assert reason(context, instance) is None
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Instances in messages."""
+"""Instances and images in messages."""
 
 from typing import Any
 
@@ -54,3 +54,15 @@ def test_the_uuid_is_found(instance: Any) -> None:
 def test_anything_else_is_refused(instance: Any, said: str) -> None:
     with pytest.raises(exception.InvalidInstancePrimitive, match=said):
         primitive.instance_uuid(instance)
+
+
+def test_the_id_of_an_image() -> None:
+    assert primitive.image_id(UUID) == UUID
+
+
+@pytest.mark.parametrize(
+    "image", [None, 7, [UUID], {}, "", "../v2/images", f"{UUID}/file", f"{{{UUID}}}", UUID + "\n"]
+)
+def test_what_is_no_id_of_an_image_gets_into_no_url(image: Any) -> None:
+    with pytest.raises(exception.InvalidImageId, match="no uuid"):
+        primitive.image_id(image)
