@@ -2,11 +2,17 @@
 """The devices in a domain's XML that have to leave the guest before its memory can be saved."""
 
 import dataclasses
+from typing import Final
 
 from lxml import etree
 
+from nova_snap import exception
+
 # A network port that is the host's own hardware: a virtual function, or a vDPA device.
 _PORTS = ("hostdev", "vdpa")
+
+# Of the parts of a PCI address, the domain is the longest.
+_MAX_PART: Final = 0xFFFFFFFF
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,27 +29,33 @@ class HostDevice:
     xml: str
 
 
-def parse(root: etree._Element) -> list[HostDevice]:
-    """:param root: a ``<domain>``."""
+def parse(root: etree._Element, domain: str) -> list[HostDevice]:
+    """:param root: a ``<domain>``.
+
+    :param domain: what to call it in errors.
+    :raises nova_snap.exception.InvalidDomain: if libvirt would not have written it.
+    """
     found = []
     for element in root.iterfind("devices/hostdev[@mode='subsystem']"):
         kind = element.get("type", "")
         if kind in ("pci", "mdev"):
-            found.append(HostDevice(kind, _address(element), plain(element)))
+            found.append(HostDevice(kind, _address(element, domain), plain(element)))
     for element in root.iterfind("devices/interface"):
         if element.get("type") in _PORTS:
-            found.append(HostDevice("sriov", _address(element), plain(element)))
+            found.append(HostDevice("sriov", _address(element, domain), plain(element)))
     return found
 
 
-def exists(root: etree._Element, device: HostDevice) -> bool:
+def exists(root: etree._Element, device: HostDevice, domain: str) -> bool:
     """Whether a domain has a device; also one that :func:`parse` would not have found.
 
     :param root: a ``<domain>``.
+    :param domain: what to call it in errors.
+    :raises nova_snap.exception.InvalidDomain: if libvirt would not have written it.
     """
     wanted = etree.fromstring(device.xml)
     return any(
-        _address(element) == device.address
+        _address(element, domain) == device.address
         for element in root.iterfind(f"devices/{wanted.tag}")
         # A USB device has a bus and a number too.
         if wanted.tag != "hostdev" or element.get("type") == wanted.get("type")
@@ -58,7 +70,7 @@ def plain(element: etree._Element) -> str:
     return str(etree.tostring(copy, encoding="unicode"))
 
 
-def _address(element: etree._Element) -> str:
+def _address(element: etree._Element, name: str) -> str:
     """What tells a device from the others with the same tag."""
     if element.tag == "disk":
         target = element.find("target")
@@ -72,5 +84,17 @@ def _address(element: etree._Element) -> str:
     if address.get("uuid"):
         return str(address.get("uuid"))
     parts = (address.get(key, "0x0") for key in ("domain", "bus", "slot", "function"))
-    domain, bus, slot, function = (int(part, 0) for part in parts)
+    domain, bus, slot, function = (_number(part, name) for part in parts)
     return f"{domain:04x}:{bus:02x}:{slot:02x}.{function:x}"
+
+
+def _number(text: str, domain: str) -> int:
+    """A part of an address, in any base that C knows."""
+    try:
+        number = int(text, 0)
+    except ValueError:
+        number = -1
+    if not 0 <= number <= _MAX_PART:
+        reason = f"a device's address has the part {text:.20}, which is none"
+        raise exception.InvalidDomain(domain=domain, reason=reason)
+    return number

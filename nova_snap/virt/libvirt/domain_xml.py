@@ -4,6 +4,7 @@
 import dataclasses
 import grp
 import pwd
+import uuid
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -29,6 +30,11 @@ __all__ = [
 ]
 
 MAX_XML_BYTES: Final = 4 * 1024 * 1024
+# The number after it means "nobody" to the kernel.
+_MAX_ID: Final = 2**32 - 2
+# What a column of the database holds.
+_MAX_NUMBER: Final = 2**31 - 1
+
 AGENT_CHANNEL: Final = "org.qemu.guest_agent.0"
 
 _LIBOSINFO = "{http://libosinfo.org/xmlns/libvirt/domain/1.0}os"
@@ -88,15 +94,15 @@ def parse(xml: str, name: str) -> Domain:
     """
     root = read_root(xml, name)
     return Domain(
-        uuid=_text(root, "uuid", name),
+        uuid=_uuid(root, name),
         name=_text(root, "name", name),
         virt_type=root.get("type", ""),
-        vcpus=_integer(root, "vcpu", name, default=1),
+        vcpus=_bounded(_integer(root, "vcpu", name, default=1), "vcpu", name),
         memory_mb=_memory_mb(root, name),
         architecture=_attribute(root, "os/type", "arch"),
         os_type=_os_type(root),
         disks=tuple(_disks(root, name)),
-        host_devices=tuple(domain_devices.parse(root)),
+        host_devices=tuple(domain_devices.parse(root, name)),
         agent_channel=_agent_channel(root),
         nova=nova_metadata.parse(root),
     )
@@ -116,7 +122,7 @@ def device_exists(xml: str, device: HostDevice, name: str) -> bool:
     :param device: which need not be one of the host's.
     :raises nova_snap.exception.InvalidDomain: if this is no domain's XML.
     """
-    return domain_devices.exists(read_root(xml, name), device)
+    return domain_devices.exists(read_root(xml, name), device, name)
 
 
 def backup_socket(xml: str, name: str) -> str:
@@ -141,6 +147,8 @@ def dac_owner(xml: str) -> tuple[int, int] | None:
             gid = int(group) if group.startswith("+") else grp.getgrnam(group).gr_gid
         except (KeyError, ValueError):
             return None
+        if not 0 <= min(uid, gid) <= max(uid, gid) <= _MAX_ID:
+            return None
         return uid, gid
     return None
 
@@ -162,7 +170,8 @@ def read_root(xml: str, name: str, tag: str = "domain") -> etree._Element:
     :param name: what to call the domain in errors.
     :raises nova_snap.exception.InvalidDomain: if it is broken, too long or another one.
     """
-    data = xml.encode()
+    # What is no text is not well-formed then, and the parser says so.
+    data = xml.encode("utf-8", "surrogatepass")
     if len(data) > MAX_XML_BYTES:
         reason = f"its XML is longer than {MAX_XML_BYTES} bytes"
         raise exception.InvalidDomain(domain=name, reason=reason)
@@ -193,6 +202,15 @@ def _text(root: etree._Element, path: str, name: str) -> str:
     return text
 
 
+def _uuid(root: etree._Element, name: str) -> str:
+    text = _text(root, "uuid", name)
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        reason = f"its <uuid> is {text:.60}, which is none"
+        raise exception.InvalidDomain(domain=name, reason=reason) from None
+
+
 def _attribute(root: etree._Element, path: str, attribute: str) -> str | None:
     element = root.find(path)
     return None if element is None else element.get(attribute)
@@ -205,7 +223,7 @@ def _integer(root: etree._Element, path: str, name: str, default: int) -> int:
     try:
         return int(text)
     except ValueError:
-        reason = f"<{path}> is {text!r}, not a number"
+        reason = f"<{path}> is {text[:60]!r}, not a number"
         raise exception.InvalidDomain(domain=name, reason=reason) from None
 
 
@@ -214,7 +232,15 @@ def _memory_mb(root: etree._Element, name: str) -> int:
     if unit not in _UNITS:
         reason = f"<memory> has the unit {unit!r}, which is none of libvirt's"
         raise exception.InvalidDomain(domain=name, reason=reason)
-    return _integer(root, "memory", name, default=0) * _UNITS[unit] // 2**20
+    size = _integer(root, "memory", name, default=0) * _UNITS[unit] // 2**20
+    return _bounded(size, "memory", name)
+
+
+def _bounded(value: int, tag: str, name: str) -> int:
+    if not 0 <= value <= _MAX_NUMBER:
+        reason = f"its <{tag}> is more, or less, than any guest has"
+        raise exception.InvalidDomain(domain=name, reason=reason)
+    return value
 
 
 def _os_type(root: etree._Element) -> str | None:

@@ -7,6 +7,7 @@ later in the one that ends in 1.1, with more in it each time. Whatever of it is 
 """
 
 import dataclasses
+import uuid
 from collections.abc import Mapping
 from typing import Final
 
@@ -16,6 +17,10 @@ NAMESPACES: Final = (
     "http://openstack.org/xmlns/libvirt/nova/1.1",
     "http://openstack.org/xmlns/libvirt/nova/1.0",
 )
+
+# What a column of Nova's own database holds.
+_MAX_NUMBER: Final = 2**31 - 1
+_MAX_DIGITS: Final = len(str(_MAX_NUMBER))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +73,18 @@ class _Element:
 
     def integer(self, path: str) -> int | None:
         text = self.text(path)
-        return int(text) if text is not None and text.isascii() and text.isdigit() else None
+        if text is None or not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
+            return None
+        number = int(text)
+        return number if number <= _MAX_NUMBER else None
+
+    def uuid(self, path: str) -> str | None:
+        """Which becomes a part of URLs: nothing else may."""
+        text = self.attribute(path, "uuid") or ""
+        try:
+            return text if str(uuid.UUID(text)) == text.lower() else None
+        except ValueError:
+            return None
 
     def attribute(self, path: str, name: str) -> str | None:
         element = self.find(path)
@@ -84,7 +100,7 @@ def _parse_instance(nova: _Element) -> NovaMetadata:
         project_name=nova.text("nova:owner/nova:project"),
         user_id=nova.attribute("nova:owner/nova:user", "uuid"),
         user_name=nova.text("nova:owner/nova:user"),
-        image_ref=nova.attribute("nova:root", "uuid") if root_type == "image" else None,
+        image_ref=nova.uuid("nova:root") if root_type == "image" else None,
         flavor_name=nova.attribute("nova:flavor", "name"),
         memory_mb=nova.integer("nova:flavor/nova:memory"),
         vcpus=nova.integer("nova:flavor/nova:vcpus"),

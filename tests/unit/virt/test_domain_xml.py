@@ -169,6 +169,58 @@ def test_nova_metadata_of_a_volume_backed_instance(version):
     ids=["cut", "empty", "network", "no-uuid", "no-target", "vcpu", "unit", "doctype", "long"],
 )
 def test_refused(xml, reason):
+    refused(xml, reason)
+
+
+@pytest.mark.parametrize(
+    ("xml", "reason"),
+    [
+        pytest.param(domain().replace(UUID, "web"), "<uuid> is web", id="uuid"),
+        pytest.param(domain().replace("524288", "9" * 4000), "<memory>", id="memory-4000-digits"),
+        pytest.param(domain().replace("524288", "-1"), "<memory>", id="memory-negative"),
+        pytest.param(domain().replace("<vcpu>2", "<vcpu>2147483648"), "<vcpu>", id="vcpu"),
+        pytest.param(domain().replace("<vcpu>2", "<vcpu>" + "x" * 999), "'xxx", id="vcpu-long"),
+        pytest.param(
+            domain(
+                "<hostdev mode='subsystem' type='pci'><source><address bus='lxc'/></source>"
+                "</hostdev>"
+            ),
+            "part lxc, which is none",
+            id="pci-address",
+        ),
+        pytest.param(
+            domain("<interface type='vdpa'><source><address slot='-1'/></source></interface>"),
+            "part -1, which is none",
+            id="negative-address",
+        ),
+        pytest.param(domain().replace("web", "\ud800"), "broken", id="surrogate"),
+    ],
+)
+def test_values_that_no_domain_has(xml, reason):
+    refused(xml, reason)
+
+
+@pytest.mark.parametrize("label", ["+-1:+0", "+4294967295:+0", f"+{'9' * 400}:+0", "+0:+x", ":"])
+def test_no_such_owner(label):
+    xml = domain(more=f"<seclabel model='dac'><label>{label}</label></seclabel>")
+    assert domain_xml.dac_owner(xml) is None
+
+
+@pytest.mark.parametrize("size", ["2147483648", "9" * 5000, "-1", "two"])
+def test_numbers_of_nova_that_nova_could_not_keep(size):
+    xml = lab_xml.nova_metadata_xml(lab_xml.NovaMetadata()).replace(
+        "<nova:disk>1<", f"<nova:disk>{size}<"
+    )
+    assert parse(more=f"<metadata>{xml}</metadata>").nova.root_gb is None
+
+
+@pytest.mark.parametrize("image", ["../../servers", "x", "{0c2ffa15-1f0e-4bd1-8f0b-6b3f3a0f9d41}"])
+def test_an_image_that_has_no_id_is_none(image):
+    xml = lab_xml.nova_metadata_xml(lab_xml.NovaMetadata(image_id=image))
+    assert parse(more=f"<metadata>{xml}</metadata>").nova.image_ref is None
+
+
+def refused(xml, reason):
     with pytest.raises(exception.InvalidDomain) as caught:
         domain_xml.parse(xml, "web")
     assert reason in caught.value.reason
