@@ -16,7 +16,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from oslo_config import cfg
 from oslo_log import log as logging
@@ -26,7 +26,13 @@ from nova_snap.virt.libvirt import domain_disks
 
 LOG = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
+
 _MAX_REASON: Final = 1000
+# What becomes of JSON of another shape, or of none that Python reads.
+_UNUSABLE: Final = (
+    *(ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError),
+)
 _TERMINATE_SECONDS: Final = 2.0
 # Ceph takes a client for dead that was not heard of for 30 s.
 _WATCH_SECONDS: Final = 45.0
@@ -132,28 +138,27 @@ class Cluster:
     def fsid(self) -> str:
         """What tells this cluster from all others."""
         limit = f"--connect-timeout={self._connect_seconds}"
-        return str(self._ask("ceph", limit, "fsid")["fsid"])
+        return self._ask(lambda found: str(found["fsid"]), "ceph", limit, "fsid")
 
     def info(self, image: Image) -> ImageInfo:
         """What an image is."""
-        found = self._ask("rbd", "info", *image.arguments())
-        parent = found.get("parent")
-        return ImageInfo(
-            size=int(found["size"]),
-            parent=parent
-            and Image(parent["pool"], parent["image"], parent.get("pool_namespace", "")),
-        )
+        return self._ask(_image_info, "rbd", "info", *image.arguments())
 
     def snapshots(self, image: Image) -> Sequence[str]:
         """Names of the snapshots of an image."""
-        return [str(found["name"]) for found in self._ask("rbd", "snap", "ls", *image.arguments())]
+
+        def names(found: Any) -> list[str]:
+            return [str(each["name"]) for each in found]
+
+        return self._ask(names, "rbd", "snap", "ls", *image.arguments())
 
     def children(self, image: Image) -> Sequence[Image]:
         """The clones of all snapshots of an image, also those in the trash."""
-        found = self._ask("rbd", "children", "--all", *image.arguments())
-        return [
-            Image(child["pool"], child["image"], child.get("pool_namespace", "")) for child in found
-        ]
+
+        def images(found: Any) -> list[Image]:
+            return [_named_image(child) for child in found]
+
+        return self._ask(images, "rbd", "children", "--all", *image.arguments())
 
     def create_snapshot(self, image: Image, snapshot: str, seconds: float | None = None) -> None:
         """Whatever is written to the image from now on is not in the snapshot."""
@@ -200,33 +205,39 @@ class Cluster:
 
         :returns: what the task is known by.
         """
-        return str(self._ask("ceph", "rbd", "task", "add", "flatten", str(image))["id"])
+        words = ("ceph", "rbd", "task", "add", "flatten", str(image))
+        return self._ask(lambda found: str(found["id"]), *words)
 
     def task(self, task_id: str) -> Mapping[str, Any] | None:
         """What the manager says of a task of its; ``None`` when it has ended."""
         try:
-            found = self._ask("ceph", "rbd", "task", "list", task_id)
+            found = self._ask(dict, "ceph", "rbd", "task", "list", task_id)
         except exception.CephFailed as exc:
             if exc.exit_code == errno.ENOENT:
                 return None
             raise
-        return dict(found) if found else None
+        return found or None
 
     def cancel_task(self, task_id: str) -> None:
         """Have the manager end a task; one that has ended is no error."""
         with ignored(errno.ENOENT):
-            self._ask("ceph", "rbd", "task", "cancel", task_id)
+            self._ask(lambda _found: None, "ceph", "rbd", "task", "cancel", task_id)
 
     # -- commands --------------------------------------------------------------------------
 
-    def _ask(self, program: str, *arguments: str) -> Any:
-        """Run a command that answers in JSON."""
+    def _ask(self, read: Callable[[Any], _T], program: str, *arguments: str) -> _T:
+        """Run a command that answers in JSON.
+
+        :param read: makes of the answer what is wanted; what it cannot read is a failure.
+        """
         answer = self._run([program, "--format=json", *arguments], self._seconds)
         try:
-            return json.loads(answer) if answer.strip() else {}
-        except ValueError as exc:
+            return read(json.loads(answer) if answer.strip() else {})
+        except _UNUSABLE as exc:
             raise exception.CephFailed(
-                command=_title([program, *arguments]), exit_code=0, reason=f"unusable answer: {exc}"
+                command=_title([program, *arguments]),
+                exit_code=0,
+                reason=f"unusable answer: {exc!r:.200}",
             ) from exc
 
     def _rbd(self, *arguments: str, seconds: float | None = None) -> None:
@@ -287,6 +298,17 @@ def ignored(*codes: int) -> Iterator[None]:
         if exc.exit_code not in codes:
             raise
         LOG.debug("%s", exc)
+
+
+def _image_info(found: Any) -> ImageInfo:
+    size, parent = found["size"], found.get("parent")
+    if type(size) is not int or size < 0:
+        raise ValueError(f"size is {size!r}")
+    return ImageInfo(size=size, parent=_named_image(parent) if parent else None)
+
+
+def _named_image(found: Any) -> Image:
+    return Image(str(found["pool"]), str(found["image"]), str(found.get("pool_namespace") or ""))
 
 
 def _snapshot(image: Image, snapshot: str) -> list[str]:

@@ -147,3 +147,15 @@ def test_task_that_has_ended(cluster, command):
     command("echo 'Error ENOENT: no such task' >&2; exit 2")
     assert cluster.task("x") is None
     cluster.cancel_task("x")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["[]", "{}", "7", '"x"', "null", '{"fsid"', '[{"pool": 1}]', '{"size": 1e999}', "[" * 5000],
+    ids=["list", "object", "number", "text", "null", "cut", "other", "infinite", "deep"],
+)
+def test_an_answer_of_another_shape(cluster, monkeypatch, answer):
+    monkeypatch.setattr(cluster, "_run", lambda *_arguments: answer)
+    for ask in (cluster.fsid, lambda: cluster.info(IMAGE), lambda: cluster.add_flatten_task(IMAGE)):
+        with pytest.raises(exception.CephFailed, match="unusable answer"):
+            ask()
