@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from tests.fuzz import engines
 
 # For a worker to start, and to end what runs.
-_GRACE = 60.0
+_GRACE = 180.0
 # A worker that is lost again and again has found enough.
 _MOST_LOST = 5
 _LEAST_SECONDS = 2.0

@@ -75,7 +75,7 @@ def by_coverage(
         f"-seed={seed % (1 << 31) or 1}",
         f"-max_len={_LONGEST}",
         # The recorder watches time, and the worker bounds memory.
-        "-timeout=0",
+        "-timeout=3600",
         "-rss_limit_mb=0",
         "-verbosity=0",
         f"-artifact_prefix={directory}/",

@@ -30,7 +30,7 @@ class Target(abc.ABC):
     :cvar each: how many executions one input stands for.
     """
 
-    bound: ClassVar[float] = 10.0
+    bound: ClassVar[float] = 30.0
     renew_after: ClassVar[int] = 0
     guided: ClassVar[bool] = False
     each: ClassVar[int] = 1

@@ -141,7 +141,7 @@ def _kind(method: str, path: str) -> str:
 
 
 class Glance(Target):
-    bound = 30.0
+    bound = 60.0
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)

@@ -37,7 +37,7 @@ _RUNNING: Final = (
     task_states.IMAGE_PENDING_UPLOAD,
     task_states.IMAGE_UPLOADING,
 )
-_LONGEST: Final = 10.0
+_LONGEST: Final = 30.0
 _SERIALISED: Final = {
     "nova_object.name": "Instance",
     "nova_object.namespace": "nova",
@@ -70,7 +70,7 @@ class StrictImages(MemoryImages):
 
 
 class Messages(Target):
-    bound = 30.0
+    bound = 60.0
     renew_after = 30
 
     def __init__(self, directory: Path) -> None:

@@ -17,7 +17,7 @@ from tests.unit.stream.test_nbd_fuzz import CONTENT, EXTENTS, PIECE, SIZE, Recor
 
 _TIMEOUT = 0.2
 # Connecting, the map (ten times the timeout) and each read up to its timeout.
-_LONGEST = 8.0
+_LONGEST = 20.0
 _HANG_UP, _SILENT, _ENDLESS = range(3)
 _OPTION_REPLY = struct.Struct(">QIII")
 _CHUNK = struct.Struct(">IHHQI")
@@ -27,7 +27,7 @@ _Script = Callable[[Peer], None]
 
 
 class NBD(Target):
-    bound = 20.0
+    bound = 60.0
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
