@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Container, Mapping, Sequence
 from typing import Any, Protocol
 
+from oslo_db import exception as db_exception
 from oslo_log import log
 
 from nova_snap import context as nova_context
@@ -27,6 +28,9 @@ _RESTARTED = "The compute service was restarted."
 
 INCOMPLETE = ("queued", "saving", "uploading", "importing", "killed")
 """Statuses of an image that a snapshot was to become, and is not."""
+
+# They say that nobody wrote down how it ended, and not how that was.
+_OF_THE_RECORDS = (db_exception.DBError, exception.SnapshotDropped, exception.HostLost)
 
 
 class ImageStore(ImageUploader, image_sets.Lister, Protocol):
@@ -149,13 +153,21 @@ def give_up(
     action: InstanceAction | None,
     error: Exception,
 ) -> None:
-    """End a failed snapshot: no image, a reason, task_state None.
+    """End a failed snapshot: no image, a reason, task_state None. It has not failed if its image is
+    whole, and only the records are not.
 
     The reason is written before the instance is free, so that whoever waits for that finds it.
     """
     # An image may be whole although the snapshot's end could not be recorded; but what the driver
     # gave up is not, even if the image service took all of it.
     given_up = isinstance(error, exception.SnapshotFailed | exception.SnapshotCancelled)
+    if (
+        image_id is not None
+        and isinstance(error, _OF_THE_RECORDS)
+        and _is_active(image_api, context, image_id)
+    ):
+        _end_well(context, instance, image_id, action)
+        return
     if image_id is not None:
         delete_images(image_api, context, image_id, None if given_up else INCOMPLETE)
     said = reason(error)
@@ -217,16 +229,27 @@ def _recover_instance(
     image_id = instance.snapshot_image_id
     action = unfinished_action(context, instance)
     if image_id is not None and _is_active(image_api, context, image_id):
-        if action is not None:
-            action.finish(context, " ".join(warnings) or None)
-        _free(instance, image_id)
-        SnapshotRequest.forget(context, image_id)
+        _end_well(context, instance, image_id, action, warnings)
         return
     error = exception.SnapshotInterrupted(host=host, phase=instance.task_state, warnings=warnings)
     for event in action.events(context) if action is not None else ():
         if event.finish_time is None:
             event.fail(context, error.for_user())
     give_up(context, image_api, instance, image_id, host, action, error)
+
+
+def _end_well(
+    context: RequestContext,
+    instance: Instance,
+    image_id: str,
+    action: InstanceAction | None,
+    warnings: Sequence[str] = (),
+) -> None:
+    """The image is whole; only that could not be written down."""
+    if action is not None:
+        action.finish(context, " ".join(warnings) or None, unless_ended=True)
+    _free(instance, image_id)
+    SnapshotRequest.forget(context, image_id)
 
 
 def unfinished_action(context: RequestContext, instance: Instance) -> InstanceAction | None:

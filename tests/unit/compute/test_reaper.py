@@ -301,6 +301,25 @@ class TestDropped:
         reaper.end_dropped(admin)
         assert is_free(context, running)
 
+    def test_what_had_become_an_image_is_one(
+        self,
+        make: Callable[..., Reaper],
+        context: RequestContext,
+        admin: RequestContext,
+        images: MemoryImages,
+    ) -> None:
+        """The database was away when its end was to be written down."""
+        instance, image_id = asked(
+            context, images, host=HOST, task_state=task_states.IMAGE_UPLOADING
+        )
+        images.records[image_id]["status"] = "active"
+        make(HOST, InHand()).end_dropped(admin)
+        assert is_free(context, instance)
+        assert image_id in images.records
+        assert said(context, instance) is None
+        assert SnapshotRequest.get(context, image_id) is None
+        assert InstanceFault.latest_by_instance_uuids(context, [instance.uuid]) == {}
+
     def test_a_thread_that_hangs_does_not_keep_the_instance(
         self,
         conf: cfg.ConfigOpts,
