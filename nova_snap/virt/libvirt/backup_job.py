@@ -110,20 +110,21 @@ def end(guest: Guest, socket: str) -> None:
     deadline = time.monotonic() + guest.patience
     pause = threading.Event()
     interval = _FIRST_POLL
-    asked = False
+    asked: int | None = None
     while True:
         try:
             if not guest.is_active() or guest.backup_socket() != socket:
                 return
-            if not asked:
+            if asked != (interruptions := guest.interruptions):
                 guest.abort_job()
-                # It ends in its own time; a second order would only wait for the first.
-                asked = True
+                # It ends in its own time; a second order would only wait for the first. But a
+                # libvirt that was started again since does not know of it any more.
+                asked = interruptions
         except exception.DomainNotFound:
             return
         except exception.NovaSnapError as exc:
             LOG.warning("The backup job of guest %s does not end yet: %s", guest.name, exc)
-            asked = False
+            asked = None
         if time.monotonic() >= deadline:
             reason = f"it did not end within {guest.patience:g} s; end it: virsh domjobabort"
             raise exception.BackupJobFailed(domain=guest.name, reason=reason)
@@ -131,20 +132,23 @@ def end(guest: Guest, socket: str) -> None:
         interval = min(interval * 2, _LAST_POLL)
 
 
-def end_server(guest: Guest) -> None:
-    """Stop the NBD server of a job that has ended, but not to the last step.
+def end_rest(guest: Guest, directory: str) -> None:
+    """End what QEMU still has of a job that has ended, but not to the last step.
 
     libvirt ends a job in steps, and one that dies in between does not take the rest up again when
     it is started: it knows of no job any more, and each new one fails with "NBD server already
-    running" until the guest is stopped.
+    running" until the guest is stopped. The scratch files stay open as long.
 
     :param guest: one that a job of ours was begun on, or about to be.
+    :param directory: of its scratch files.
     :raises nova_snap.exception.NovaSnapError: if that cannot be told or done.
     """
     if not guest.is_active() or guest.backup_socket() is not None:
         return
     if guest.stop_nbd_server():
         LOG.warning("The NBD server of an ended backup job of guest %s was stopped", guest.name)
+    if dropped := guest.drop_files(directory):
+        LOG.warning("Guest %s had %d block nodes left of a backup job", guest.name, dropped)
 
 
 class ScratchGuard:
@@ -241,6 +245,7 @@ class Job:
     The NBD clients must be closed before the exit: a QEMU that is told to stop an export while
     requests are in flight may crash (CVE-2024-7409).
 
+    :param directory: of the scratch files.
     :param note: told the socket before there may be a job, and "" when there certainly is none.
     """
 
@@ -249,14 +254,17 @@ class Job:
         guest: Guest,
         xml: str,
         socket: str,
+        directory: str,
         note: Callable[[str], None] = lambda _socket: None,
     ) -> None:
         self._guest = guest
         self._xml = xml
         self._socket = socket
+        self._directory = directory
         self._note = note
         self._tried = False
         self._certain = True
+        self._interruptions = 0
 
     def __enter__(self) -> Self:
         return self
@@ -269,6 +277,7 @@ class Job:
         :raises nova_snap.exception.WaitTimeout: if it does not in time.
         """
         self._note(self._socket)
+        self._interruptions = self._guest.interruptions
         self._tried = True
         try:
             self._guest.begin_backup(self._xml, seconds)
@@ -287,5 +296,7 @@ class Job:
         if not self._tried:
             return
         end(self._guest, self._socket)
+        if self._guest.interruptions != self._interruptions:
+            end_rest(self._guest, self._directory)
         if self._certain:
             self._note("")

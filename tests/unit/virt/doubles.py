@@ -29,6 +29,7 @@ QUESTIONS = {
     "block_job",
     "autostart",
     "disk_capacity",
+    "has_lost_job",
 }
 
 HOSTDEVS = {
@@ -72,6 +73,7 @@ class FakeGuest:
         self.job: BlockJob | None = None
         self.mirror = ""
         self.polls_until_ready = 2
+        self.interruptions = 0
         self.frozen = False
         self.devices = dict(HOSTDEVS)
         self.agent_timeouts: list[int | None] = []
@@ -164,6 +166,10 @@ class FakeGuest:
         if self.job is None:
             raise failed("blockJobAbort", "no active block job")
         self.job = None
+
+    def has_lost_job(self) -> bool:
+        self._enter("has_lost_job")
+        return False
 
     def set_agent_timeout(self, seconds: int | None) -> None:
         self._enter("set_agent_timeout")

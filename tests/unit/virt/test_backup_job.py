@@ -40,6 +40,7 @@ class BackupGuest(doubles.FakeGuest):
 
     :ivar ends_after: how often its job is still seen after the order to end.
     :ivar serves: QEMU's NBD server runs, although libvirt knows of no job.
+    :ivar open_files: scratch files that it has open then.
     """
 
     patience = 0.3
@@ -51,6 +52,7 @@ class BackupGuest(doubles.FakeGuest):
         self.told_to_end = False
         self.begun_xml = ""
         self.serves = False
+        self.open_files = 0
 
     def begin_backup(self, xml, seconds=None):
         self.begin_seconds = seconds
@@ -78,6 +80,12 @@ class BackupGuest(doubles.FakeGuest):
         ran, self.serves = self.serves, False
         return ran
 
+    def drop_files(self, directory):
+        self._enter("drop_files")
+        assert directory == "/snapshots/x"
+        dropped, self.open_files = self.open_files, 0
+        return dropped
+
 
 @pytest.fixture
 def guest():
@@ -92,7 +100,7 @@ def notes():
 @pytest.fixture
 def job(guest, notes):
     xml = backup_job.job_xml(DOMAIN, SOCKET, {"vda": "/scratch"})
-    return backup_job.Job(guest, xml, SOCKET, notes.append)
+    return backup_job.Job(guest, xml, SOCKET, "/snapshots/x", notes.append)
 
 
 @pytest.fixture
@@ -104,6 +112,49 @@ def running(job):
             yield
 
     return run()
+
+
+@pytest.mark.parametrize("where", ["begin_backup", "abort_job", "backup_socket"])
+def test_libvirt_was_started_again(guest, running, notes, where):
+    """It may have forgotten the job before it had ended it: the server is looked after."""
+
+    def start_again():
+        guest.interruptions += 1
+        guest.serves = True
+        guest.open_files = 2
+        guest.before.clear()
+
+    guest.before[where] = start_again
+    with running:
+        pass
+    assert not guest.serves
+    assert guest.open_files == 0
+    assert notes[-1] == ""
+
+
+@pytest.mark.parametrize("where", ["abort_job", "backup_socket"])
+def test_order_to_end_that_libvirt_has_forgotten(guest, where):
+    """It was started again before the job had ended, and goes on to have it."""
+    guest.socket = SOCKET
+    guest.active = True
+
+    def start_again():
+        if guest.told_to_end or where == "abort_job":
+            guest.interruptions += 1
+            guest.ends_after = 2
+            guest.before.clear()
+
+    guest.before[where] = start_again
+    guest.patience = 5.0
+    backup_job.end(guest, SOCKET)
+    assert guest.calls.count("abort_job") == 2
+
+
+def test_libvirt_lived_on(guest, running):
+    """It is not asked behind its back then."""
+    with running:
+        pass
+    assert "stop_nbd_server" not in guest.calls
 
 
 def test_xml_leaves_the_other_disks_out():
@@ -309,28 +360,29 @@ class TestEnd:
             backup_job.end(guest, SOCKET)
 
 
-class TestEndServer:
-    """libvirt was cut off between the job's end and its server's."""
+class TestEndRest:
+    """libvirt was cut off between the job's end and that of what it used."""
 
-    def test_is_stopped(self, guest, caplog):
-        guest.serves = True
-        backup_job.end_server(guest)
-        assert not guest.serves
+    def test_is_ended(self, guest, caplog):
+        guest.serves, guest.open_files = True, 2
+        backup_job.end_rest(guest, "/snapshots/x")
+        assert (guest.serves, guest.open_files) == (False, 0)
         assert "NBD server" in caplog.text
+        assert "2 block nodes" in caplog.text
 
     def test_there_is_none(self, guest, caplog):
-        backup_job.end_server(guest)
+        backup_job.end_rest(guest, "/snapshots/x")
         assert caplog.text == ""
 
     def test_somebody_elses_job_needs_it(self, guest):
         guest.socket = "/run/other"
         guest.serves = True
-        backup_job.end_server(guest)
+        backup_job.end_rest(guest, "/snapshots/x")
         assert guest.serves
 
     def test_guest_has_stopped(self, guest):
         guest.stop()
-        backup_job.end_server(guest)
+        backup_job.end_rest(guest, "/snapshots/x")
         assert "stop_nbd_server" not in guest.calls
 
 

@@ -50,6 +50,9 @@ WRITABLE_CONTAINER = dataclasses.replace(CONTAINER, mounted_writable=True)
 STOPPED_CONTAINER = GuestFacts(power_state.SHUTDOWN, False, "lxc")
 
 
+JOB_LOST = dataclasses.replace(RUNNING, job_lost=True)
+
+
 def decrypting(guest: GuestFacts) -> GuestFacts:
     return dataclasses.replace(guest, may_decrypt=True)
 
@@ -73,6 +76,8 @@ def strict(guest: GuestFacts) -> GuestFacts:
         (NO_BACKUP, "auto", ASLEEP, DISK, Method.MIRROR, "the guest is suspended"),
         (OLDEST, "auto", RUNNING, DISK, Method.MIRROR, "the guest is running"),
         (NEW, "mirror", RUNNING, DISK, Method.MIRROR, "snapshot_method asks"),
+        (NEW, "auto", JOB_LOST, DISK, Method.MIRROR, "while it began a backup"),
+        (NEW, "mirror", JOB_LOST, DISK, Method.MIRROR, "while it began a backup"),
         (NEW, "auto", PAUSED_WITH_DEVICES, DISK, Method.STREAM, "the guest is paused"),
         (NEW, "managed_save", WITH_DEVICES, DISK, Method.MANAGED_SAVE, "snapshot_method asks"),
         (NEW, "managed_save", RUNNING, DISK, Method.MANAGED_SAVE, "snapshot_method asks"),
@@ -149,6 +154,9 @@ def test_choice(capabilities, config, guest, disk, method, reason):
         (TOO_OLD_QEMU, "mirror", RUNNING, DISK, "needs QEMU 1.3.0 and libvirt 1.0.0"),
         (TOO_OLD_QEMU, "auto", strict(RUNNING), DISK, "requires a quiesce"),
         (TOO_OLD_QEMU, "auto", CRASHED, DISK, "none is known for a guest that is crashed"),
+        (NEW, "stream", JOB_LOST, DISK, "waits for the end of that for ever; the operator can"),
+        (NEW, "managed_save", JOB_LOST, DISK, "while it began a backup"),
+        (NEW, "auto", JOB_LOST, LVM, "while it began a backup"),
     ],
 )
 def test_no_choice(capabilities, config, guest, disk, reason):

@@ -51,6 +51,7 @@ class GuestFacts:
     :ivar may_decrypt: the operator lets images hold decrypted what is encrypted on the host.
     :ivar host_devices: it uses devices of the host, which are to be taken from it before it is
         saved.
+    :ivar job_lost: libvirt waits for the end of a backup of which it knows nothing any more.
     :ivar mounted_writable: it is a container, and its disk is mounted and may be written to.
     :ivar mounted_read_only: the same, but nobody can write to it.
     """
@@ -62,6 +63,7 @@ class GuestFacts:
     quiesce_required: bool = False
     may_decrypt: bool = False
     host_devices: bool = False
+    job_lost: bool = False
     mounted_writable: bool = False
     mounted_read_only: bool = False
 
@@ -89,7 +91,8 @@ class _Case:
 
     @property
     def can_stream(self) -> bool:
-        return self.capabilities.can_backup and self.image_format in pipeline.FORMATS
+        can_read = self.capabilities.can_backup and self.image_format in pipeline.FORMATS
+        return can_read and not self.guest.job_lost
 
     @property
     def is_encrypted(self) -> bool:
@@ -112,7 +115,8 @@ class _Case:
     def is_savable(self) -> bool:
         """It can be saved and restored as it was."""
         states = (power_state.RUNNING, power_state.PAUSED)
-        return self.guest.power_state in states and not self.holds_devices
+        is_steady = self.guest.power_state in states and not self.holds_devices
+        return is_steady and not self.guest.job_lost
 
     @property
     def holds_devices(self) -> bool:
@@ -133,6 +137,11 @@ class _Rule:
 _HOLDS_DEVICES: Final = (
     "the guest uses devices of the host, and cannot let go of them while it is paused; resume it "
     "first, or use a method that does not save it"
+)
+
+_JOB_LOST: Final = (
+    "libvirt was ended while it began a backup of the guest, and now waits for the end of that for "
+    "ever"
 )
 
 _RULES: Final[Sequence[_Rule]] = (
@@ -189,6 +198,19 @@ _RULES: Final[Sequence[_Rule]] = (
         lambda case: case.guest.power_state == power_state.SHUTDOWN,
         None,
         "the guest is about to shut down; try again when it is shut off",
+    ),
+    # It neither begins another nor saves a guest meanwhile, but it copies disks.
+    _Rule(
+        lambda case: (
+            case.guest.job_lost and case.config in (_AUTO, Method.MIRROR) and case.can_mirror
+        ),
+        Method.MIRROR,
+        _JOB_LOST + ": the disk is copied",
+    ),
+    _Rule(
+        lambda case: case.guest.job_lost,
+        None,
+        _JOB_LOST + "; the operator can put that right (see the documentation: troubleshooting)",
     ),
     _Rule(
         lambda case: case.config == Method.MANAGED_SAVE and case.guest.quiesce_required,

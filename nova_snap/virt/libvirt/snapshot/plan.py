@@ -68,14 +68,16 @@ def make(
     wanted = disk_set.local_disks(domain) if all_disks else DiskSet([domain.root_disk()], {})
     disks = [_disk_plan(conf, disk) for disk in wanted.disks]
     mounted = container.look(disks[0].disk) if domain.virt_type == "lxc" else None
+    active = guest.is_active()
     facts = GuestFacts(
         power_state=guest.power_state(),
-        active=guest.is_active(),
+        active=active,
         virt_type=domain.virt_type,
         has_managed_save=guest.has_managed_save(),
         quiesce_required=policy.required,
         may_decrypt=conf.libvirt.snapshot_encrypted_disks == "decrypt",
         host_devices=bool(domain.host_devices),
+        job_lost=active and guest.has_lost_job(),
         mounted_writable=mounted is not None and not mounted.read_only,
         mounted_read_only=mounted is not None and mounted.read_only,
     )

@@ -140,7 +140,7 @@ class Recovery:
     def _end_backup(self, guest: Guest, found: WorkDir) -> None:
         if found.journal.backup_socket:
             backup_job.end(guest, found.journal.backup_socket)
-            backup_job.end_server(guest)
+            backup_job.end_rest(guest, found.path)
         found.note(backup_socket="")
 
     def _put_back(self, guest: Guest, found: WorkDir) -> Sequence[str]:

@@ -130,6 +130,7 @@ class Stream:
                 request.guest,
                 backup_job.job_xml(request.domain, socket, scratches),
                 socket,
+                request.workdir.path,
                 lambda socket: note(backup_socket=socket),
             )
         )
