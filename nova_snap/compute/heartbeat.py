@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A compute service's sign of life, and what its host has, in the database.
 
-The database may be away for a while: the service goes on with what it does, is shown as down
-after ``service_down_time``, and reports again when the database is back.
+A hypervisor that does not answer holds up only the second. The database may be away for a while:
+the service goes on with what it does, is shown as down after ``service_down_time``, and reports
+again when the database is back.
 """
 
 import dataclasses
 import threading
-import time
 
 from oslo_config import cfg
 from oslo_db import exception as db_exception
@@ -28,7 +28,8 @@ _STOP_TIMEOUT = 5
 class Heartbeat:
     """Reports every ``report_interval`` seconds, by a thread of its own.
 
-    :param driver: says what the host has, every ``update_resources_interval`` seconds.
+    :param driver: says what the host has, every ``update_resources_interval`` seconds; asked by
+        another thread, because it may take its time.
     """
 
     def __init__(self, conf: cfg.ConfigOpts, database: Database, driver: ComputeDriver) -> None:
@@ -41,9 +42,12 @@ class Heartbeat:
         self._driver = driver
         self._service: Service | None = None
         self._reporting = True
-        self._resources_due = 0.0
+        self._resources_due = threading.Event()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._resources = threading.Thread(
+            target=self._run_resources, name="host-resources", daemon=True
+        )
 
     def start(self) -> None:
         """Report for the first time, then go on until :meth:`stop`.
@@ -52,11 +56,14 @@ class Heartbeat:
             begin without one.
         """
         self._report()
+        self._record_resources()
         self._thread.start()
+        self._resources.start()
 
     def stop(self) -> None:
         """Report no more; the service is shown as down after ``service_down_time``."""
         self._stopped.set()
+        self._resources_due.set()
         if self._thread.is_alive():
             self._thread.join(_STOP_TIMEOUT)
 
@@ -81,22 +88,34 @@ class Heartbeat:
     def _report(self) -> None:
         if self._service is None:
             self._service = Service.register(self._context, self._host, COMPUTE, self._topic)
-        else:
-            try:
-                self._service.report(self._context)
-            except exception.ServiceNotFound:
-                LOG.warning("Somebody deleted this service: it registers again")
-                self._service = Service.register(self._context, self._host, COMPUTE, self._topic)
-                self._resources_due = 0.0
-        if time.monotonic() >= self._resources_due:
-            self._record_resources(self._service)
-            self._resources_due = time.monotonic() + self._resources_interval
+            return
+        try:
+            self._service.report(self._context)
+        except exception.ServiceNotFound:
+            LOG.warning("Somebody deleted this service: it registers again")
+            self._service = Service.register(self._context, self._host, COMPUTE, self._topic)
+            self._resources_due.set()
 
-    def _record_resources(self, service: Service) -> None:
+    # -- what the host has ---------------------------------------------------------------------
+
+    def _run_resources(self) -> None:
+        while True:
+            self._resources_due.wait(self._resources_interval)
+            self._resources_due.clear()
+            if self._stopped.is_set():
+                return
+            try:
+                self._record_resources()
+            except Exception as error:
+                foreseen = isinstance(error, db_exception.DBError)
+                LOG.warning("What this host has is not recorded: %s", error, exc_info=not foreseen)
+
+    def _record_resources(self) -> None:
         try:
             resources = self._driver.host_resources()
         except exception.NovaSnapError as error:
             LOG.warning("The hypervisor does not say what this host has: %s", error)
             return
         found = {**dataclasses.asdict(resources), "host_ip": self._address}
-        ComputeNode.record(self._context, service, found)
+        if self._service is not None:
+            ComputeNode.record(self._context, self._service, found)

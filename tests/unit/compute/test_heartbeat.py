@@ -3,8 +3,10 @@
 
 import logging
 import pathlib
+import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from oslo_config import cfg
@@ -28,7 +30,15 @@ class Host(FakeDriver):
 
     away = False
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.answers = threading.Event()
+        self.answers.set()
+        self.asked = threading.Event()
+
     def host_resources(self) -> HostResources:
+        self.asked.set()
+        self.answers.wait(60)
         if self.away:
             raise exception.HypervisorUnavailable(uri="test:///", reason="away")
         return super().host_resources()
@@ -125,3 +135,19 @@ def test_a_hypervisor_that_is_away_stops_no_report(
     heartbeat.start()
     assert service(database).is_up(60)
     assert ComputeNode.get_all(get_admin_context(database)) == []
+
+
+def test_a_hypervisor_that_hangs_holds_up_no_report(
+    conf: cfg.ConfigOpts, database: Database, driver: Host
+) -> None:
+    conf.set_override("report_interval", 1)
+    conf.set_override("update_resources_interval", 1)
+    heartbeat = Heartbeat(conf, database, driver)
+    heartbeat.start()
+    driver.answers.clear()
+    driver.asked.clear()
+    assert driver.asked.wait(SOON)
+    before = service(database).report_count
+    wait_until(lambda: service(database).report_count >= before + 2)
+    driver.answers.set()
+    heartbeat.stop()
