@@ -14,6 +14,7 @@ from oslo_db import exception as db_exception
 from oslo_log import log
 
 from nova_snap import exception
+from nova_snap.cmd import memory
 
 LOG = log.getLogger(__name__)
 
@@ -48,6 +49,7 @@ def guarded(run: Callable[[], int]) -> int:
     :returns: the exit code: 1 for an error that was foreseen, 2 for a configuration that cannot
         be used.
     """
+    memory.limit_arenas()
     try:
         return run()
     except cfg.Error as error:
