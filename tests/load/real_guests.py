@@ -62,6 +62,7 @@ class World(world.World):
         settings = super().settings(scenario)
         settings["DEFAULT"]["max_concurrent_snapshots"] = PLACES
         settings["libvirt"]["snapshot_bandwidth"] = _BANDWIDTH
+        settings["api"] = {"metrics_enabled": True}
         return settings
 
     def make_guests(self) -> None:
@@ -125,9 +126,10 @@ class Watch:
 
     def _count(self) -> None:
         assert self.world.deployment is not None
-        text = requests.get(f"{self.world.deployment.url}/metrics", timeout=60).text
+        answer = requests.get(f"{self.world.deployment.url}/metrics", timeout=60)
+        answer.raise_for_status()
         found = {"running": 0, "queued": 0}
-        for family in parser.text_string_to_metric_families(text):
+        for family in parser.text_string_to_metric_families(answer.text):
             if family.name == "nova_snap_snapshots":
                 for sample in family.samples:
                     phase = sample.labels["phase"]
