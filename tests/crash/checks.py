@@ -110,7 +110,7 @@ def thawed(world: World, guest: Guest) -> list[str]:
         except RuntimeError as exc:
             # It comes back a moment after the guest's memory was restored.
             said.append(exc)
-        return said[-1] == "thawed"
+        return bool(said[-1] == "thawed")
 
     return [] if wait_until(is_thawed, SOON) else [f"its agent says {said[-1]}"]
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import random
 import shutil
@@ -47,10 +48,14 @@ def main() -> int:
     began = time.monotonic()
     directory = options.keep or Path(tempfile.mkdtemp(prefix="ns-soak-"))
     directory.mkdir(parents=True, exist_ok=True)
+    whole = False
     with World(directory) as world:
         endurance = Endurance(world, seed, say)
-        endurance.run(options.snapshots)
-    good = _report(endurance, seed, time.monotonic() - began)
+        # What there is by then says something, too.
+        with contextlib.suppress(KeyboardInterrupt):
+            endurance.run(options.snapshots)
+            whole = True
+    good = _report(endurance, seed, time.monotonic() - began) and whole
     if not options.keep and good:
         shutil.rmtree(directory)
     else:
@@ -59,8 +64,12 @@ def main() -> int:
 
 
 def _report(endurance: Endurance, seed: int, seconds: float) -> bool:
-    verdicts = endurance.verdicts()
     count = len(endurance.samples)
+    try:
+        verdicts = endurance.verdicts()
+    except flat.TooShort as exc:
+        say(str(exc))
+        return False
     say(f"\n{flat.table(verdicts, count)}\n")
     grown = [verdict for verdict in verdicts if verdict.problem]
     for verdict in grown:

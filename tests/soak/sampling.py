@@ -30,7 +30,7 @@ HEAP_GROWTH = 2
 QEMU_GROWTH = 16
 DISK_GROWTH = 16
 # Of a million: a snapshot's own would be some thousand.
-OBJECTS_GROWTH = 2000
+OBJECTS_GROWTH = 1000
 
 # What a snapshot has begun may end a moment after it.
 _PATIENCE = 2.0

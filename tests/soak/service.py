@@ -98,7 +98,7 @@ def main() -> int:
     # It is the one that a service registers its options in.
     settings = Settings(cfg.CONF)  # noqa: TID251
     steps: dict[str, Step] = {**victim.STEPS, "hypervisor": hypervisor}
-    own = {"change": settings.change, "memory": memory, "threads": threads}
+    own: dict[str, Step] = {"change": settings.change, "memory": memory, "threads": threads}
     Probe(directory / victim.SOCKET, os.environ[victim.URI_ENV], steps, own).start()
     module = importlib.import_module(f"nova_snap.cmd.{command.rpartition('-')[2]}")
     return int(module.main())
