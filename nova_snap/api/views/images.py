@@ -79,8 +79,8 @@ class ViewBuilder:
         properties = properties_of(image)
         view = {
             **self.basic(image),
-            "created": image["created_at"],
-            "updated": image["updated_at"],
+            "created": image.get("created_at"),
+            "updated": image.get("updated_at"),
             "status": status,
             "progress": progress,
             "minDisk": image.get("min_disk") or 0,

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from nova_snap import exception
 from nova_snap.compute import image_properties
+from nova_snap.image import records
 from nova_snap.virt.libvirt import image_inspection, snapshot_metadata
 from tests.functional.api import service as svc
 from tests.fuzz import mutation, wsgi_calls
@@ -78,9 +79,12 @@ class Images(API):
         return json.dumps(record if isinstance(record, dict) else {"id": record}).encode()
 
     def run(self, data: bytes) -> Hashable:
-        record = json.loads(data)
         # What the image service is asked for is what it answers: it may not lie about that.
-        self.service.images.records[svc.IMAGE] = {**record, "id": svc.IMAGE}
+        record = {**json.loads(data), "id": svc.IMAGE}
+        wrong = records.problem(record)
+        if wrong is not None:
+            return wrong[:12]
+        self.service.images.records[svc.IMAGE] = record
         outcome: list[Hashable] = [self._ask(number) for number in range(len(_CALLS))]
         instance = self.service.instance(svc.ACTIVE)
         kept = image_properties.kept_with_instance(record)
@@ -89,7 +93,7 @@ class Images(API):
         context = self.service.context(project_id=svc.PROJECT, user_id="alice")
         try:
             image_properties.build(context, instance, "snap", "snapshot", {}, ())
-            image_properties.build_further({**record, "id": svc.IMAGE}, instance, "vdb", context)
+            image_properties.build_further(record, instance, "vdb", context)
             snapshot_metadata.create(record, instance, "qcow2", "snap")
             image_inspection.check_record(svc.IMAGE, record)
         except exception.NovaSnapError as error:
