@@ -88,6 +88,16 @@ Hash what is sent, and fail the snapshot if the image service says that it holds
 snapshot takes; the length is compared all the same.
 """,
     ),
+    cfg.StrOpt(
+        "hash_algorithm",
+        default="sha512",
+        choices=["sha512", "sha384", "sha256", "sha224", "sha3_256", "sha3_512", "blake2b"],
+        help="""
+What verify_uploads hashes with. It has to be what [DEFAULT] hashing_algorithm of the image service
+says, whose default is sha512, too: a hash of another kind cannot be compared, and fails the
+snapshot.
+""",
+    ),
     cfg.BoolOpt(
         "insecure",
         default=False,

@@ -13,6 +13,7 @@ from oslo_log import log
 from urllib3 import exceptions as urllib3_exceptions
 
 from nova_snap import exception
+from nova_snap.image import http
 
 LOG = log.getLogger(__name__)
 
@@ -91,7 +92,7 @@ def fetch(client: Any, image_id: str, target: Target, check: Callable[[], None])
         if response.status_code == requests.codes.no_content:
             raise exception.ImageCorrupt(image_id=image_id, reason="there are none")
         if response.status_code != requests.codes.ok:
-            raise glanceclient.exc.from_response(response, response.content)
+            raise http.refusal(response)
         for piece in response.iter_content(PIECE):
             check()
             target.write(piece)
@@ -102,16 +103,15 @@ def fetch(client: Any, image_id: str, target: Target, check: Callable[[], None])
 
 
 def _get(client: Any, path: str) -> requests.Response:
-    http = client.http_client
+    own = client.http_client
     # As it is: the hash is that of the data, not of what some proxy makes of them.
     headers = {"Accept": "application/octet-stream", "Accept-Encoding": "identity"}
-    if http.global_request_id:
-        headers["X-OpenStack-Request-ID"] = http.global_request_id
-    response: requests.Response = http.session.get(
-        f"{http.endpoint}{path}",
+    headers |= http.request_id(own)
+    response: requests.Response = own.session.get(
+        f"{own.endpoint}{path}",
         headers=headers,
         stream=True,
-        timeout=http.timeout,
+        timeout=own.timeout,
         # The caller's token is for the image service and for nobody that it names.
         allow_redirects=False,
     )

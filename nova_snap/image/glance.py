@@ -3,7 +3,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, BinaryIO, TypeVar
 
 import glanceclient
@@ -15,7 +15,7 @@ from oslo_utils import uuidutils
 
 from nova_snap import exception
 from nova_snap.context import RequestContext
-from nova_snap.image import download, http, location
+from nova_snap.image import download, errors, http, location, verification
 from nova_snap.image.client import Connector
 from nova_snap.image.connection import Breaker
 from nova_snap.image.upload import Body, ImageData, SizedBody
@@ -26,8 +26,6 @@ _T = TypeVar("_T")
 OnCancel = Callable[[Callable[[], None]], None]
 
 _MAX_RETRY_INTERVAL = 30
-_RETRY_CODES = (500, 502, 503, 504)
-_UNAUTHORIZED = "the token has expired, was revoked, or is not one that it knows (401)"
 _WORTH_ANOTHER_TRY = (exception.ImageServiceUnavailable, exception.IdentityServiceUnavailable)
 
 
@@ -68,7 +66,7 @@ class API:
         def once(client: Any) -> Mapping[str, Any]:
             first = next(tries) == 0
             try:
-                return dict(client.images.create(**values))
+                return http.create(client, values)
             except glanceclient.exc.HTTPConflict:
                 if first:
                     raise
@@ -95,16 +93,10 @@ class API:
         :param marker: the id of the last image of the page before.
         :raises nova_snap.exception.InvalidImageProperty: for a filter or a marker that it refuses.
         """
-        how: dict[str, Any] = {"filters": dict(filters), "sort": "created_at:desc"}
-        if limit is not None:
-            how["limit"] = limit
+        query = {**filters, "sort": "created_at:desc"}
         if marker is not None:
-            how["marker"] = marker
-
-        def once(client: Any) -> list[Mapping[str, Any]]:
-            return [dict(image) for image in client.images.list(**how)]
-
-        return self._call(context, once, "-")
+            query["marker"] = marker
+        return self._call(context, lambda client: http.find(client, query, limit), "-")
 
     def set_properties(
         self,
@@ -118,23 +110,36 @@ class API:
         :returns: the record after that.
         :raises nova_snap.exception.InvalidImageProperty: if the image service refuses one.
         """
-
-        def once(client: Any) -> Mapping[str, Any]:
-            changed = client.images.update(image_id, remove_props=list(remove), **properties)
-            return dict(changed)
-
-        return self._call(context, once, image_id)
+        return self._call(
+            context,
+            lambda client: http.set_properties(client, image_id, properties, remove),
+            image_id,
+        )
 
     def delete(self, context: RequestContext, image_id: str) -> None:
-        """Delete the image and its data."""
-        self._call(context, lambda client: client.images.delete(image_id), image_id)
+        """Delete the image and its data.
+
+        :raises nova_snap.exception.ImageServiceError: also if it is still there after that.
+        """
+
+        def once(client: Any) -> str:
+            http.delete(client, image_id)
+            try:
+                return str(http.record(client, image_id)["status"])
+            except glanceclient.exc.HTTPNotFound:
+                return "deleted"
+
+        status = self._call(context, once, image_id)
+        if status not in verification.GONE:
+            reason = f"image {image_id} is still {status} after it was deleted"
+            raise exception.ImageServiceError(reason=reason)
 
     def add_member(self, context: RequestContext, image_id: str, project_id: str) -> None:
         """Let another project use a shared image; one that may already is left alone."""
 
         def once(client: Any) -> None:
             with contextlib.suppress(glanceclient.exc.HTTPConflict):
-                client.image_members.create(image_id, project_id)
+                http.add_member(client, image_id, project_id)
 
         self._call(context, once, image_id)
 
@@ -163,23 +168,20 @@ class API:
             holds other bytes than were sent.
         """
         values = _flat(metadata)
-        record = self._call(
-            context, lambda client: http.set_properties(client, image_id, values), image_id
-        )
         if data is None:
-            return record
-        hashing = self._conf.glance.verify_uploads
-        if size is None:
-            body = Body(data, hashing=hashing)
-        else:
-            body = SizedBody(data, size, hashing=hashing)
+            return self._set(context, image_id, values)
+        if values:
+            self._set(context, image_id, values)
+        settings = self._conf.glance
+        algorithm = settings.hash_algorithm if settings.verify_uploads else None
+        body = Body(data, algorithm) if size is None else SizedBody(data, size, algorithm)
         breaker = Breaker()
         if on_cancel is not None:
             on_cancel(breaker.break_off)
         self._call(
             context, lambda client: self._send(client, image_id, body, breaker), image_id, breaker
         )
-        return self._verified(context, image_id, body)
+        return self._verified(context, image_id, body, breaker)
 
     def add_location(
         self, context: RequestContext, image_id: str, url: str, metadata: Mapping[str, Any]
@@ -198,8 +200,16 @@ class API:
         def once(client: Any) -> Mapping[str, Any]:
             return location.add(client, image_id, url, seconds)
 
-        self._call(context, lambda client: http.set_properties(client, image_id, values), image_id)
+        if values:
+            self._set(context, image_id, values)
         return self._call(context, once, image_id)
+
+    def _set(
+        self, context: RequestContext, image_id: str, values: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        return self._call(
+            context, lambda client: http.set_properties(client, image_id, values), image_id
+        )
 
     def _send(self, client: Any, image_id: str, body: Body, breaker: Breaker) -> None:
         """One try at the upload."""
@@ -209,7 +219,9 @@ class API:
         try:
             http.put(client, f"/v2/images/{image_id}/file", body, breaker)
         except glanceclient.exc.HTTPBadRequest as error:
-            raise exception.ImageRejected(image_id=image_id, reason=_reason(error)) from error
+            raise exception.ImageRejected(
+                image_id=image_id, reason=errors.details(error)
+            ) from error
 
     def _has_arrived(self, client: Any, image_id: str, body: Body) -> bool:
         """Whether the try before did all of its work and only its answer was lost."""
@@ -224,22 +236,14 @@ class API:
             )
         return False
 
-    def _verified(self, context: RequestContext, image_id: str, body: Body) -> Mapping[str, Any]:
-        """The record, if the image service holds the bytes that were sent.
-
-        Their hash is not compared where ``[glance] verify_uploads`` is off, or where the image
-        service makes one of another kind.
-        """
-        record = self.get(context, image_id)
-        held = record.get("os_hash_value")
-        algorithm = record.get("os_hash_algo")
-        sent = body.hexdigest()
-        if algorithm == body.algorithm and held and sent and held != sent:
-            reason = f"its {algorithm} is {held}, but what was sent has {sent}"
-            raise exception.ImageRejected(image_id=image_id, reason=reason)
-        if record.get("size") not in (None, body.sent):
-            reason = f"it holds {record['size']} bytes, but {body.sent} were sent"
-            raise exception.ImageRejected(image_id=image_id, reason=reason)
+    def _verified(
+        self, context: RequestContext, image_id: str, body: Body, breaker: Breaker
+    ) -> Mapping[str, Any]:
+        """The record, if the image service holds the bytes that were sent."""
+        record = verification.wait_active(
+            lambda: self.get(context, image_id), image_id, self._conf.glance.timeout, breaker.broken
+        )
+        verification.compare(record, body)
         return record
 
     def download(
@@ -291,7 +295,7 @@ class API:
 
     def _once(self, context: RequestContext, function: Callable[[Any], _T], image_id: str) -> _T:
         connection = self._connector.connect(context)
-        with _translated(connection.endpoint, image_id):
+        with errors.translated(connection.endpoint, image_id):
             try:
                 return function(connection.client)
             except glanceclient.exc.HTTPUnauthorized:
@@ -307,45 +311,6 @@ def _flat(image_meta: Mapping[str, Any]) -> dict[str, Any]:
     attributes = {key: value for key, value in image_meta.items() if key != "properties"}
     flat = {**image_meta.get("properties", {}), **attributes}
     return {key: value for key, value in flat.items() if value is not None}
-
-
-@contextlib.contextmanager
-def _translated(endpoint: str, image_id: str) -> Iterator[None]:
-    """glanceclient's errors, as ours."""
-    try:
-        yield
-    except (glanceclient.exc.CommunicationError, glanceclient.exc.InvalidEndpoint) as error:
-        raise exception.ImageServiceUnavailable(endpoint=endpoint, reason=_reason(error)) from error
-    except glanceclient.exc.HTTPException as error:
-        raise _from_http(error, endpoint, image_id) from error
-    except TypeError as error:
-        # glanceclient's word for a value that the image's schema does not allow.
-        raise exception.InvalidImageProperty(reason=str(error)) from error
-
-
-def _from_http(
-    error: glanceclient.exc.HTTPException, endpoint: str, image_id: str
-) -> exception.NovaSnapError:
-    reason = _reason(error)
-    if error.code in _RETRY_CODES:
-        return exception.ImageServiceUnavailable(endpoint=endpoint, reason=reason)
-    if error.code in (404, 410):
-        return exception.ImageNotFound(image_id=image_id)
-    if error.code == 401:
-        return exception.ImageForbidden(image_id=image_id, reason=_UNAUTHORIZED)
-    if error.code == 403:
-        return exception.ImageForbidden(image_id=image_id, reason=reason)
-    if error.code == 400:
-        return exception.InvalidImageProperty(reason=reason)
-    if error.code == 409:
-        return exception.ImageConflict(image_id=image_id, reason=reason)
-    if error.code == 413:
-        return exception.ImageTooLarge(reason=reason)
-    return exception.ImageServiceError(reason=reason)
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "details", None) or error)
 
 
 def _log_retry(state: tenacity.RetryCallState) -> None:

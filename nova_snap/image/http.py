@@ -1,33 +1,166 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests that glanceclient makes in a dearer way, over its own session."""
+"""Requests to the image service, over glanceclient's session: it makes them in a dearer way, and
+trusts what it is answered."""
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+import urllib.parse
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final, cast
 
 import glanceclient.exc
 import requests
+from oslo_log import log
+from urllib3 import exceptions as urllib3_exceptions
 
+from nova_snap import exception
+from nova_snap.image import records
 from nova_snap.image.connection import Breaker
 from nova_snap.image.upload import Body
+
+LOG = log.getLogger(__name__)
+
+BROKEN: Final = (requests.RequestException, urllib3_exceptions.HTTPError)
+"""What a connection that breaks raises, and an answer that is no JSON."""
+
+_PAGE: Final = 200
+# Of what is said by somebody who says it in a way of his own.
+_WORDS: Final = 1000
+
+
+def ask(client: Any, method: str, path: str, **how: Any) -> dict[str, Any]:
+    """One small request whose answer is an object.
+
+    :param how: as for requests.
+    :raises glanceclient.exc.HTTPException: if the image service refuses.
+    :raises glanceclient.exc.CommunicationError: if the connection breaks, and for an answer that
+        is none.
+    """
+    try:
+        found = _request(client, method, path, **how).json()
+    except (*BROKEN, ValueError, RecursionError) as error:
+        raise glanceclient.exc.CommunicationError(message=str(error)) from error
+    if not isinstance(found, dict):
+        raise _unusable(method, path)
+    return found
+
+
+def _request(client: Any, method: str, path: str, **how: Any) -> requests.Response:
+    """glanceclient's own takes whatever comes for an answer, and breaks on what it does not know.
+
+    :returns: with its body.
+    """
+    own = client.http_client
+    LOG.debug("%s %s%s", method, own.endpoint, path)
+    headers = {**how.pop("headers", {}), **request_id(own)}
+    response: requests.Response = own.session.request(
+        method, f"{own.endpoint}{path}", headers=headers, timeout=own.timeout, **how
+    )
+    if not response.ok:
+        raise refusal(response)
+    return response
+
+
+def request_id(own: Any) -> dict[str, str]:
+    """:param own: glanceclient's HTTP client. :returns: the header by which logs are compared."""
+    return {"X-OpenStack-Request-ID": own.global_request_id} if own.global_request_id else {}
+
+
+def refusal(response: requests.Response) -> glanceclient.exc.HTTPException:
+    """glanceclient's error for an answer, also for one whose body it cannot read."""
+    kind = type(glanceclient.exc.from_response(response, None))
+    try:
+        said = response.json()["message"]
+    except (KeyError, TypeError, ValueError):
+        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
+            return glanceclient.exc.from_response(response, response.content)
+        said = response.text
+    return kind(details=str(said)[:_WORDS])
+
+
+def _unusable(method: str, path: str, wrong: str = "") -> glanceclient.exc.CommunicationError:
+    message = f"its answer to {method} {path} is none of the Image API"
+    return glanceclient.exc.CommunicationError(message=f"{message}: {wrong}" if wrong else message)
+
+
+def _ask_record(client: Any, method: str, path: str, image_id: str, **how: Any) -> dict[str, Any]:
+    """:raises nova_snap.exception.ImageServiceError: if the answer is about another image."""
+    found = ask(client, method, path, **how)
+    if (wrong := records.problem(found)) is not None:
+        raise _unusable(method, path, wrong)
+    if found["id"] != image_id:
+        reason = f"what it says of image {image_id} is the record of another image, {found['id']}"
+        raise exception.ImageServiceError(reason=reason)
+    return found
+
+
+def create(client: Any, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Make a record in one request: ``client.images.create`` asks for the schema as well.
+
+    :param values: the record, with its ``id``.
+    """
+    return _ask_record(client, "POST", "/v2/images", values["id"], json=dict(values))
 
 
 def record(client: Any, image_id: str) -> Mapping[str, Any]:
     """The record in one request: ``client.images.get`` asks for the image's schema as well."""
-    _, record = client.http_client.get(f"/v2/images/{image_id}")
-    return dict(record)
+    return _ask_record(client, "GET", f"/v2/images/{image_id}", image_id)
 
 
-def set_properties(client: Any, image_id: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
+def find(client: Any, query: Mapping[str, str], limit: int | None) -> list[Mapping[str, Any]]:
+    """The records that a query finds, page by page; ``client.images.list`` would follow a service
+    that sends it in a circle for ever.
+
+    :param limit: how many at the most.
+    """
+    size = min(limit or _PAGE, _PAGE)
+    path = "/v2/images?" + urllib.parse.urlencode({**query, "limit": size})
+    found: dict[str, Mapping[str, Any]] = {}
+    while True:
+        page = ask(client, "GET", path)
+        images: Any = page.get("images")
+        if not _is_page(images, found):
+            raise _unusable("GET", path)
+        found.update((image["id"], image) for image in images)
+        following = page.get("next")
+        if not following or not images or (limit is not None and len(found) >= limit):
+            return list(found.values())[:limit]
+        if not str(following).startswith("/v2/images?"):
+            raise _unusable("GET", path)
+        path = following
+
+
+def _is_page(images: Any, known: Collection[str]) -> bool:
+    """Whether these are images, and none of those that the pages before had."""
+    return isinstance(images, list) and all(
+        records.problem(image) is None and image["id"] not in known for image in images
+    )
+
+
+def set_properties(
+    client: Any, image_id: str, values: Mapping[str, Any], remove: Collection[str] = ()
+) -> Mapping[str, Any]:
     """Set properties in one request; ``client.images.update`` makes five.
 
     In this media type ``add`` also replaces (Image API 2.1, "Update image").
+
+    :param remove: those of these that the image has.
     """
-    changes = [
-        {"op": "add", "path": "/" + key.replace("~", "~0").replace("/", "~1"), "value": value}
-        for key, value in values.items()
+    changes: list[dict[str, Any]] = [
+        {"op": "add", "path": _pointer(key), "value": value} for key, value in values.items()
     ]
+    if remove:
+        known = record(client, image_id)
+        changes += [
+            {"op": "remove", "path": _pointer(key)}
+            for key in remove
+            if key in known and key not in values
+        ]
     return patch(client, image_id, changes)
+
+
+def _pointer(key: str) -> str:
+    return "/" + key.replace("~", "~0").replace("/", "~1")
 
 
 def patch(client: Any, image_id: str, changes: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -35,12 +168,29 @@ def patch(client: Any, image_id: str, changes: Sequence[Mapping[str, Any]]) -> M
 
     :param changes: operations as RFC 6902 has them.
     """
-    _, record = client.http_client.patch(
+    return _ask_record(
+        client,
+        "PATCH",
         f"/v2/images/{image_id}",
+        image_id,
         headers={"Content-Type": "application/openstack-images-v2.1-json-patch"},
         data=json.dumps(changes),
     )
-    return dict(record)
+
+
+def delete(client: Any, image_id: str) -> None:
+    """Delete the image."""
+    _request(client, "DELETE", f"/v2/images/{image_id}")
+
+
+def add_member(client: Any, image_id: str, project_id: str) -> None:
+    """Let another project use a shared image."""
+    _request(client, "POST", f"/v2/images/{image_id}/members", json={"member": project_id})
+
+
+def add_location(client: Any, image_id: str, url: str) -> None:
+    """Make data that are in a store the image's (Image API 2.17)."""
+    _request(client, "POST", f"/v2/images/{image_id}/locations", json={"url": url})
 
 
 def put(client: Any, path: str, body: Body, breaker: Breaker) -> None:
@@ -51,9 +201,7 @@ def put(client: Any, path: str, body: Body, breaker: Breaker) -> None:
     does not know when it has everything.
     """
     own = client.http_client
-    headers = {"Content-Type": "application/octet-stream"}
-    if own.global_request_id:
-        headers["X-OpenStack-Request-ID"] = own.global_request_id
+    headers = {"Content-Type": "application/octet-stream", **request_id(own)}
     # What the client sends is bytes, or anything that is like them in memory.
     pieces = cast("Iterable[bytes]", body)
     try:
@@ -64,7 +212,7 @@ def put(client: Any, path: str, body: Body, breaker: Breaker) -> None:
     except requests.RequestException as error:
         raise glanceclient.exc.CommunicationError(message=str(error)) from error
     if not response.ok:
-        raise glanceclient.exc.from_response(response, response.content)
+        raise refusal(response)
 
 
 def _breakable(like: requests.Session, breaker: Breaker) -> requests.Session:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images made of data that lie in a store of the image service already."""
 
-import json
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +34,7 @@ def add(client: Any, image_id: str, url: str, seconds: float) -> Mapping[str, An
     :raises nova_snap.exception.ImageLocationRefused: if it wants neither.
     :raises nova_snap.exception.ImageServiceError: if it takes longer.
     """
-    ways: Sequence[Callable[[Any, str, str], None]] = (_post, _patch)
+    ways: Sequence[Callable[[Any, str, str], None]] = (http.add_location, _patch)
     refusals = []
     for way in ways:
         record = http.record(client, image_id)
@@ -53,14 +52,6 @@ def add(client: Any, image_id: str, url: str, seconds: float) -> Mapping[str, An
             return record
         refusals.append(_failure(client, image_id))
     raise exception.ImageLocationRefused(image_id=image_id, reason="; ".join(refusals))
-
-
-def _post(client: Any, image_id: str, url: str) -> None:
-    client.http_client.post(
-        f"/v2/images/{image_id}/locations",
-        headers={"Content-Type": "application/json"},
-        data=json.dumps({"url": url}),
-    )
 
 
 def _patch(client: Any, image_id: str, url: str) -> None:
@@ -88,9 +79,9 @@ def _settled(client: Any, image_id: str, seconds: float) -> Mapping[str, Any]:
 def _failure(client: Any, image_id: str) -> str:
     """What the image service says of the task that it could not do."""
     try:
-        _, found = client.http_client.get(f"/v2/images/{image_id}/tasks")
+        found = http.ask(client, "GET", f"/v2/images/{image_id}/tasks")
         said = [task.get("message") for task in found.get("tasks", ())]
-    except glanceclient.exc.HTTPException as error:
+    except (glanceclient.exc.BaseException, AttributeError, TypeError) as error:
         LOG.debug("The tasks of image %s are not shown: %s", image_id, error)
         said = []
     return next((text for text in reversed(said) if text), "the location was taken and dropped")

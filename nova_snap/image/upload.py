@@ -34,21 +34,19 @@ class Body:
     send each costs as much again as to make it. It has no length either: the client sends chunks.
 
     :param data: seekable.
-    :param hashing: whether it is hashed at all.
+    :param algorithm: what it is hashed with; ``None`` for not at all.
     :ivar sent: bytes that were handed out since the last rewind.
     :ivar complete: whether every byte was.
     :ivar used: whether any was, ever.
     """
 
-    algorithm: Final = "sha512"
-
-    def __init__(self, data: ImageData, *, hashing: bool = True) -> None:
+    def __init__(self, data: ImageData, algorithm: str | None = "sha512") -> None:
+        self.algorithm: Final = algorithm
         self.sent = 0
         self.complete = False
         self.used = False
         self._data = data
-        self._hashing = hashing
-        self._hash = hashlib.sha512()
+        self._hash = self._new_hash()
 
     def rewind(self) -> None:
         """Begin again at byte 0."""
@@ -56,7 +54,7 @@ class Body:
         self.sent = 0
         self.complete = False
         self.used = True
-        self._hash = hashlib.sha512()
+        self._hash = self._new_hash()
 
     def __iter__(self) -> Iterator[memoryview]:
         """The rest of the bytes."""
@@ -64,15 +62,20 @@ class Body:
             view = memoryview(data)
             for begin in range(0, len(view), PIECE):
                 piece = view[begin : begin + PIECE]
-                if self._hashing:
+                if self._hash is not None:
                     self._hash.update(piece)
                 self.sent += len(piece)
                 yield piece
         self.complete = True
 
     def hexdigest(self) -> str | None:
-        """sha512 of what was sent since the last rewind; ``None`` if it is not hashed."""
-        return self._hash.hexdigest() if self._hashing else None
+        """Hash of what was sent since the last rewind; ``None`` if it is not hashed."""
+        return None if self._hash is None else self._hash.hexdigest()
+
+    def _new_hash(self) -> "hashlib._Hash | None":
+        if self.algorithm is None:
+            return None
+        return hashlib.new(self.algorithm, usedforsecurity=False)
 
     def _read(self) -> bytes:
         return self._data.read(READ)
@@ -84,8 +87,8 @@ class SizedBody(Body):
     :param size: how many bytes of the data are the image.
     """
 
-    def __init__(self, data: ImageData, size: int, *, hashing: bool = True) -> None:
-        super().__init__(data, hashing=hashing)
+    def __init__(self, data: ImageData, size: int, algorithm: str | None = "sha512") -> None:
+        super().__init__(data, algorithm)
         self._size = size
 
     def __len__(self) -> int:

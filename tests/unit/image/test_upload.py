@@ -54,7 +54,7 @@ def test_data_that_is_too_short_is_an_error() -> None:
 
 
 def test_what_nobody_wants_to_compare_is_not_hashed() -> None:
-    body = Body(io.BytesIO(b"abcdef"), hashing=False)
+    body = Body(io.BytesIO(b"abcdef"), None)
     body.rewind()
     assert sent(body) == b"abcdef"
     assert body.complete

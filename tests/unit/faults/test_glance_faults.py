@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An image service that refuses, stalls, truncates and lies, under the whole service.
+
+Whatever it does: the snapshot ends in time, the action says why, no image is left that nobody
+looks for, the instance is free, the next snapshot holds the right bytes; and what is not good is
+never said to be.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fixtures.service import configuration
+from tests.stand_ins.faults import (
+    Answer,
+    Fault,
+    HangUp,
+    Lie,
+    Pretend,
+    Refuse,
+    Spoil,
+    Stall,
+    Truncate,
+    Vanish,
+)
+from tests.unit.faults.world import SIZE, World
+
+UPLOAD = ("PUT", "images/*/file")
+LOOK = ("GET", "images/*")
+PROPERTIES = ("PATCH", "images/*")
+CREATE = ("POST", "images")
+DELETE = ("DELETE", "images/*")
+
+
+@pytest.fixture(scope="module")
+def _world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with configuration(tmp_path_factory.mktemp("world")) as conf, World(conf) as made:
+        yield made
+
+
+@pytest.fixture
+def world(_world: World) -> World:
+    _world.glance.heal()
+    return _world
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """:ivar words: a part of the action's message; ``None``: the snapshot succeeds."""
+
+    request: tuple[str, str]
+    fault: Fault
+    words: str | None
+    times: int | None = None
+    nth: int = 1
+
+
+UNREACHABLE = "cannot be reached"
+GONE = "The image was deleted while the snapshot was being taken."
+
+CASES = {
+    # It refuses.
+    "upload-401": Case(UPLOAD, Refuse(401), "token has expired"),
+    "upload-403": Case(UPLOAD, Refuse(403, "not yours"), "not yours"),
+    "upload-404": Case(UPLOAD, Refuse(404), GONE),
+    "upload-409": Case(UPLOAD, Refuse(409, "it has data"), "it has data"),
+    "upload-413": Case(UPLOAD, Refuse(413, "over quota"), "over quota"),
+    "upload-500": Case(UPLOAD, Refuse(500), UNREACHABLE),
+    "upload-503": Case(UPLOAD, Refuse(503), UNREACHABLE),
+    "upload-503-once": Case(UPLOAD, Refuse(503), None, times=1),
+    "properties-500": Case(PROPERTIES, Refuse(500), UNREACHABLE),
+    "properties-500-once": Case(PROPERTIES, Refuse(500), None, times=1),
+    "properties-400": Case(PROPERTIES, Refuse(400, "too odd"), "too odd"),
+    "properties-418": Case(PROPERTIES, Refuse(418, "a teapot"), "a teapot"),
+    # It hangs up.
+    "upload-hangs-up": Case(UPLOAD, HangUp(50_000), UNREACHABLE),
+    "upload-hangs-up-at-once": Case(UPLOAD, HangUp(), UNREACHABLE),
+    "upload-hangs-up-once": Case(UPLOAD, HangUp(50_000), None, times=1),
+    "properties-hang-up-once": Case(PROPERTIES, HangUp(), None, times=1),
+    # It stalls.
+    "upload-is-not-read": Case(UPLOAD, Stall("body", 10_000), UNREACHABLE),
+    "upload-has-no-answer": Case(UPLOAD, Stall("headers"), None),
+    "properties-have-no-answer": Case(PROPERTIES, Stall("headers"), UNREACHABLE),
+    "properties-have-half-an-answer": Case(PROPERTIES, Stall("answer"), UNREACHABLE),
+    "properties-have-half-an-answer-once": Case(PROPERTIES, Stall("answer"), None, times=1),
+    # It truncates.
+    "properties-truncated": Case(PROPERTIES, Truncate(), UNREACHABLE),
+    "properties-truncated-once": Case(PROPERTIES, Truncate(), None, times=1),
+    "half-a-record": Case(PROPERTIES, Truncate(announced=False), UNREACHABLE),
+    # It says something else.
+    "a-page-for-people": Case(
+        PROPERTIES, Answer(b"<html>Please log in</html>", content_type="text/html"), UNREACHABLE
+    ),
+    "no-record": Case(PROPERTIES, Answer(b""), UNREACHABLE),
+    "a-list": Case(PROPERTIES, Answer(b"[1, 2]"), UNREACHABLE),
+    "nothing-in-it": Case(PROPERTIES, Answer(b"{}"), UNREACHABLE),
+    # It lies.
+    "kept-nothing": Case(UPLOAD, Pretend(), "is queued"),
+    "still-saving": Case(UPLOAD, Spoil({"status": "saving"}), "is saving"),
+    "still-importing": Case(UPLOAD, Spoil({"status": "importing"}), "is importing"),
+    "queued-again": Case(UPLOAD, Spoil({"status": "queued"}), "is queued"),
+    "killed": Case(UPLOAD, Spoil({"status": "killed"}), "is killed"),
+    "other-hash": Case(UPLOAD, Spoil({"os_hash_value": "0" * 128}), "other bytes than were sent"),
+    "other-kind-of-hash": Case(
+        UPLOAD, Spoil({"os_hash_algo": "md5", "os_hash_value": "0" * 32}), "md5"
+    ),
+    "other-size": Case(UPLOAD, Spoil({"size": SIZE - 1}), f"holds {SIZE - 1} bytes"),
+    "no-size": Case(UPLOAD, Spoil({"size": None}), None),
+    "no-hash": Case(UPLOAD, Spoil({"os_hash_algo": None, "os_hash_value": None}), None),
+    "nothing-to-compare": Case(
+        UPLOAD, Spoil({"size": None, "os_hash_value": None}), "neither how many bytes"
+    ),
+    "no-bytes": Case(UPLOAD, Spoil({"size": 0}), "holds 0 bytes"),
+    "other-image": Case(PROPERTIES, Lie({"id": "another"}), "another image"),
+    "deleted-meanwhile": Case(UPLOAD, Vanish(), GONE),
+    "deleted-before": Case(PROPERTIES, Vanish(), GONE),
+    "deleted-in-name": Case(UPLOAD, Spoil({"status": "deleted"}), GONE),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_fault(world: World, name: str) -> None:
+    case = CASES[name]
+    instance = world.add_instance()
+    rule = world.glance.inject(*case.request, case.fault, case.nth, case.times)
+    outcome = world.snapshot(instance)
+    assert rule.met.is_set()
+    if case.words is None:
+        assert (outcome.message, outcome.event) == (None, "Success")
+        assert world.is_good(instance, outcome)
+    else:
+        assert outcome.event == "Error"
+        assert case.words in (outcome.message or "")
+        assert world.status_of(outcome) in (None, "deleted")
+        assert not world.is_remembered(outcome.image_id)
+    assert outcome.seconds < 10
+    world.assert_next_one_works(instance)
