@@ -145,6 +145,8 @@ class Snapshots:
             report = self._driver.snapshot(
                 context, instance, image_id, update_task_state, monitor, further
             )
+        for each in (image_id, *report.images.values()):
+            self._confirm(context, each)
 
         # The progress was written behind this object's back.
         retry_on_failover(instance.refresh)()
@@ -159,6 +161,20 @@ class Snapshots:
             report.image_format,
         )
         return report
+
+    def _confirm(self, context: RequestContext, image_id: str) -> None:
+        """See that there is an image: a driver's word for it is not enough.
+
+        :raises nova_snap.exception.SnapshotIncomplete: if there is none.
+        """
+        try:
+            status = self._image_api.get(context, image_id)["status"]
+        except (exception.ImageServiceError, exception.IdentityError) as error:
+            # Whoever sent it has compared it.
+            LOG.warning("Image %s cannot be looked at once more: %s", image_id, error)
+            return
+        if status != "active":
+            raise exception.SnapshotIncomplete(image_id=image_id, status=status)
 
     @contextlib.contextmanager
     def _monitor(self, request: Request, event: InstanceActionEvent) -> Iterator[SnapshotMonitor]:

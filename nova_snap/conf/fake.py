@@ -3,7 +3,14 @@
 
 from typing import Any
 
-from oslo_config import cfg
+from oslo_config import cfg, types
+
+_PHASES = ("image_snapshot", "image_pending_upload", "image_uploading")
+_ACTIONS = (
+    *("spawn", "destroy", "power_on", "power_off", "reboot", "pause", "unpause"),
+    *("suspend", "resume", "get_console_output", "quiesce", "unquiesce"),
+)
+_FAULT = f"([^@:]+@)?({'|'.join(_PHASES + _ACTIONS)}):(fail|stall|hang|die|lie)"
 
 GROUP = cfg.OptGroup("fake", title="Fake driver")
 
@@ -52,14 +59,30 @@ Disks that every instance has. With more than one, a snapshot becomes that many 
     ),
     cfg.StrOpt(
         "fail_in",
-        choices=[
-            *("image_snapshot", "image_pending_upload", "image_uploading"),
-            *("spawn", "destroy", "power_on", "power_off", "reboot", "pause", "unpause"),
-            *("suspend", "resume", "get_console_output", "quiesce", "unquiesce"),
-        ],
+        choices=[*_PHASES, *_ACTIONS],
         help="""
 What always fails: a phase of every snapshot, or an action on every instance. Set it to see what a
-failure looks like.
+failure looks like; faults has more of them.
+""",
+    ),
+    cfg.ListOpt(
+        "faults",
+        default=[],
+        item_type=types.String(regex=f"^{_FAULT}$"),
+        help=f"""
+What goes wrong, as [INSTANCES@]WHERE:KIND. INSTANCES is a uuid or a domain's name, in which * and ?
+stand for other characters; without it, every instance meets the fault. WHERE is a phase of a
+snapshot ({", ".join(_PHASES)}) or an action ({", ".join(_ACTIONS)}). KIND is
+
+    fail   it raises an error
+    stall  it goes on for ever, until it is cancelled
+    hang   the same, and to be cancelled does not help: only the end of the process does
+    die    the process is killed, with SIGKILL
+    lie    it says that it is done, and has done nothing
+
+Set it to see what the rest of the service makes of that. For example:
+
+    faults = instance-000000?0@image_uploading:stall, *@spawn:fail
 """,
     ),
 ]

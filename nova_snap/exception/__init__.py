@@ -43,7 +43,7 @@ A class carries its data as attributes and formats its own message; none knows H
     +-- SpawnFailed
     +-- SnapshotFailed, SnapshotInterrupted, SnapshotMethodUnavailable, VolumeSnapshotInterrupted,
         QuiesceFailed
-    +-- SnapshotDropped, HostLost
+    +-- SnapshotDropped, SnapshotIncomplete, HostLost
     +-- SnapshotCancelled
     |   +-- SnapshotTimeout, ServiceStopping
 """

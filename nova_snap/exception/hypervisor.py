@@ -267,4 +267,5 @@ class FakeFailure(HypervisorError):
 
     action: str
     instance_uuid: str
-    msg = "The fake driver failed to {self.action} instance {self.instance_uuid}"
+    reason: str
+    msg = "The fake driver failed in {self.action} of instance {self.instance_uuid}: {self.reason}"

@@ -107,6 +107,14 @@ class SnapshotFailed(NovaSnapError):
         return " ".join((*self.warnings, failed))
 
 
+class SnapshotIncomplete(NovaSnapError):
+    """:ivar status: of an image that should be active."""
+
+    image_id: str
+    status: str
+    msg = "The snapshot was said to be done, but image {self.image_id} is {self.status}."
+
+
 class SnapshotInterrupted(NovaSnapError):
     """:ivar phase: the task_state that the process died in.
 

@@ -2,7 +2,7 @@
 """A driver without a hypervisor, for tests and load runs.
 
 It keeps to the contract of :class:`nova_snap.virt.driver.ComputeDriver`: its snapshots go through
-the same states and end as real uploads. Its delays and failures are set in ``[fake]``.
+the same states and end as real uploads. Its delays and faults are set in ``[fake]``.
 """
 
 import hashlib
@@ -10,7 +10,6 @@ import io
 import itertools
 import string
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 from oslo_config import cfg
@@ -20,14 +19,11 @@ from oslo_utils import strutils
 from nova_snap import context as nova_context
 from nova_snap import exception
 from nova_snap.compute import power_state, task_states
-from nova_snap.virt import driver
+from nova_snap.virt import driver, fake_faults
 
 LOG = logging.getLogger(__name__)
 
 METHOD = "fake"
-
-# How long a delay goes on after the driver was closed.
-_LOOK_SECONDS = 0.05
 ROOT_DISK = "vda"
 
 
@@ -52,6 +48,7 @@ class FakeDriver(driver.ComputeDriver):
         self._conf = conf
         self._image_api = image_api
         self._closed = threading.Event()
+        self._stage = fake_faults.Stage(conf, self._closed)
         self._lock = threading.Lock()
         self._domains: dict[str, driver.AdoptedDomain] = {}
         self._states: dict[str, int] = {}
@@ -100,7 +97,7 @@ class FakeDriver(driver.ComputeDriver):
         further_images: driver.FurtherImages | None = None,
     ) -> driver.SnapshotReport:
         monitor = monitor or driver.NoMonitor()
-        record = self._image_api.get(context, image_id)
+        name = self._image_api.get(context, image_id)["name"]
         self._phase(instance, image_id, task_states.IMAGE_SNAPSHOT, monitor)
         others = self._create_further(instance, image_id, further_images)
         update_task_state(task_states.IMAGE_PENDING_UPLOAD)
@@ -108,30 +105,41 @@ class FakeDriver(driver.ComputeDriver):
         update_task_state(
             task_states.IMAGE_UPLOADING, expected_state=task_states.IMAGE_PENDING_UPLOAD
         )
-        self._phase(instance, image_id, task_states.IMAGE_UPLOADING, monitor)
-        size = self._conf.fake.snapshot_size
         # The image that was asked for is the last one.
         images = {**others, ROOT_DISK: image_id}
-        for number, (disk, each) in enumerate(images.items(), start=1):
-            monitor.check()
-            seed = instance.uuid if disk == ROOT_DISK else f"{instance.uuid} {disk}"
-            named = {"name": record["name"]} if disk == ROOT_DISK else {}
-            try:
-                self._upload(context, each, named, snapshot_data(seed, size))
-            except exception.ImageNotFound:
-                raise
-            except exception.NovaSnapError as exc:
-                phase = task_states.IMAGE_UPLOADING
-                raise self._failure(instance, image_id, phase, str(exc)) from exc
-            monitor.progress(number * size, len(images) * size)
+        if self._phase(instance, image_id, task_states.IMAGE_UPLOADING, monitor):
+            self._upload_all(context, instance, images, name, monitor)
         return driver.SnapshotReport(
             method=METHOD,
             reason="compute_driver is the fake driver",
             image_format="raw",
-            uploaded_bytes=len(images) * size,
+            uploaded_bytes=len(images) * self._conf.fake.snapshot_size,
             quiesced=False,
             images={ROOT_DISK: image_id, **others} if others else {},
         )
+
+    def _upload_all(
+        self,
+        context: nova_context.RequestContext,
+        instance: driver.InstanceLike,
+        images: Mapping[str, str],
+        name: str,
+        monitor: driver.SnapshotMonitor,
+    ) -> None:
+        """:param images: by disk. :param name: of the root disk's."""
+        size = self._conf.fake.snapshot_size
+        for number, (disk, image_id) in enumerate(images.items(), start=1):
+            monitor.check()
+            seed = instance.uuid if disk == ROOT_DISK else f"{instance.uuid} {disk}"
+            named = {"name": name} if disk == ROOT_DISK else {}
+            try:
+                self._upload(context, image_id, named, snapshot_data(seed, size))
+            except exception.ImageNotFound:
+                raise
+            except exception.NovaSnapError as exc:
+                phase = task_states.IMAGE_UPLOADING
+                raise self._failure(instance, images[ROOT_DISK], phase, exc) from exc
+            monitor.progress(number * size, len(images) * size)
 
     def _create_further(
         self,
@@ -149,7 +157,7 @@ class FakeDriver(driver.ComputeDriver):
             raise
         except exception.NovaSnapError as exc:
             phase = task_states.IMAGE_SNAPSHOT
-            raise self._failure(instance, image_id, phase, str(exc)) from exc
+            raise self._failure(instance, image_id, phase, exc) from exc
 
     def _upload(
         self,
@@ -168,20 +176,21 @@ class FakeDriver(driver.ComputeDriver):
 
     def quiesce(self, instance: driver.InstanceLike, key: str) -> None:
         """See the base class. Only a guest with an agent can be frozen; it stays so for ever."""
-        self._act(instance, "quiesce")
+        done = self._act(instance, "quiesce")
         self.get_info(instance)
         if not strutils.bool_from_string(instance.image_properties.get("hw_qemu_guest_agent")):
             reason = "the image property hw_qemu_guest_agent is not set"
             raise exception.QuiesceUnsupported(domain=instance.name, reason=reason)
         with self._lock:
-            self._frozen.add((instance.uuid, key))
+            if done:
+                self._frozen.add((instance.uuid, key))
 
     def unquiesce(self, instance_uuid: str, key: str) -> bool:
-        if self._conf.fake.fail_in == "unquiesce":
-            raise exception.FakeFailure(action="unquiesce", instance_uuid=instance_uuid)
+        done = self._stage.passes("unquiesce", instance_uuid, "", 0.0)
         with self._lock:
             frozen = (instance_uuid, key) in self._frozen
-            self._frozen.discard((instance_uuid, key))
+            if done:
+                self._frozen.discard((instance_uuid, key))
             return frozen
 
     def is_frozen(self, instance_uuid: str) -> bool:
@@ -218,17 +227,21 @@ class FakeDriver(driver.ComputeDriver):
             self._image_api.get(context, request.image_id)
         except exception.NovaSnapError as exc:
             raise self._spawn_failure(instance, str(exc)) from exc
-        if self._closed.wait(self._conf.fake.spawn_delay):
-            raise self._spawn_failure(instance, "the driver was closed")
-        check()
-        if self._conf.fake.fail_in == "spawn":
-            raise self._spawn_failure(instance, "[fake] fail_in is spawn")
+        delay = self._conf.fake.spawn_delay
+        try:
+            done = self._stage.passes("spawn", instance.uuid, instance.name, delay, check)
+        except exception.FakeFailure as exc:
+            raise self._spawn_failure(instance, str(exc)) from exc
         with self._lock:
-            self._destroyed.discard(instance.uuid)
-            self._states[instance.uuid] = power_state.RUNNING
+            if done:
+                self._destroyed.discard(instance.uuid)
+                self._states[instance.uuid] = power_state.RUNNING
+            else:
+                self._destroyed.add(instance.uuid)
 
     def destroy(self, instance: driver.InstanceLike) -> None:
-        self._act(instance, "destroy")
+        if not self._act(instance, "destroy"):
+            return
         with self._lock:
             self._domains.pop(instance.name, None)
             self._states.pop(instance.uuid, None)
@@ -289,15 +302,16 @@ class FakeDriver(driver.ComputeDriver):
         )
 
     def _switch(self, instance: driver.InstanceLike, action: str, state: int) -> None:
-        self._act(instance, action)
+        done = self._act(instance, action)
         self.get_info(instance)
         with self._lock:
-            self._states[instance.uuid] = state
+            if done:
+                self._states[instance.uuid] = state
 
-    def _act(self, instance: driver.InstanceLike, action: str) -> None:
-        closed = self._closed.wait(self._conf.fake.action_delay)
-        if closed or self._conf.fake.fail_in == action:
-            raise exception.FakeFailure(action=action, instance_uuid=instance.uuid)
+    def _act(self, instance: driver.InstanceLike, action: str) -> bool:
+        """Whether it is to be done."""
+        delay = self._conf.fake.action_delay
+        return self._stage.passes(action, instance.uuid, instance.name, delay)
 
     def _spawn_failure(self, instance: driver.InstanceLike, reason: str) -> exception.SpawnFailed:
         return exception.SpawnFailed(instance_uuid=instance.uuid, phase="start", reason=reason)
@@ -308,26 +322,21 @@ class FakeDriver(driver.ComputeDriver):
         image_id: str,
         phase: str,
         monitor: driver.SnapshotMonitor,
-    ) -> None:
-        cancelled = threading.Event()
-        monitor.on_cancel(cancelled.set)
-        until = time.monotonic() + self._conf.fake.snapshot_delay
-        while not cancelled.wait(min(_LOOK_SECONDS, max(0.0, until - time.monotonic()))):
-            if self._closed.is_set():
-                raise self._failure(instance, image_id, phase, "the driver was closed")
-            if time.monotonic() >= until:
-                break
-        monitor.check()
-        if self._conf.fake.fail_in == phase:
-            raise self._failure(instance, image_id, phase, f"[fake] fail_in is {phase}")
+    ) -> bool:
+        """Whether what is done in it is to be done."""
+        delay = self._conf.fake.snapshot_delay
+        try:
+            return self._stage.passes(phase, instance.uuid, instance.name, delay, monitor.check)
+        except exception.FakeFailure as exc:
+            raise self._failure(instance, image_id, phase, exc) from exc
 
     def _failure(
-        self, instance: driver.InstanceLike, image_id: str, phase: str, reason: str
+        self, instance: driver.InstanceLike, image_id: str, phase: str, error: Exception
     ) -> exception.SnapshotFailed:
         return exception.SnapshotFailed(
             instance_uuid=instance.uuid,
             image_id=image_id,
             method=METHOD,
             phase=phase,
-            reason=reason,
+            reason=str(error),
         )

@@ -189,7 +189,7 @@ def test_an_action_fails_on_demand_and_changes_nothing(life, conf, action):
 
 def test_spawn_fails_on_demand(life, conf):
     conf.set_override("fail_in", "spawn", "fake")
-    with pytest.raises(exception.SpawnFailed, match="fail_in is spawn"):
+    with pytest.raises(exception.SpawnFailed, match=r"says \*@spawn:fail"):
         life.spawn()
 
 
