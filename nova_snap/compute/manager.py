@@ -14,6 +14,7 @@ from nova_snap.compute import recovery, rpc, snapshot_kinds, task_states, vm_sta
 from nova_snap.compute.backup import Rotation
 from nova_snap.compute.in_hand import InHand
 from nova_snap.compute.instance_locks import InstanceLocks
+from nova_snap.compute.leftovers import Leftovers
 from nova_snap.compute.notifications import NoNotifications, Notifier
 from nova_snap.compute.parking import Parking
 from nova_snap.compute.periodic import Periodic
@@ -69,12 +70,13 @@ class ComputeManager:
         self._image_api = image_api
         self._notifier = notifier or NoNotifications()
         self._in_hand = InHand()
+        locks = locks or InstanceLocks()
         self._snapshots = Snapshots(
             self.host,
             image_api,
             driver,
             self._notifier,
-            locks or InstanceLocks(),
+            locks,
             conf.snapshot_timeout,
         )
         self._queue = SnapshotQueue(
@@ -86,6 +88,7 @@ class ComputeManager:
             database, _QUEUE_SECONDS, {"look after what waits": self._queue.look}
         )
         self._reaping = Reaper(conf, image_api, self.host, self._in_hand).periodic(database)
+        self._cleaning = Leftovers(self.host, driver, locks).periodic(database)
 
     def init_host(self) -> None:
         """Connect to the hypervisor and put right what a dead process left; then messages may
@@ -103,11 +106,13 @@ class ComputeManager:
         )
         self._looking.start()
         self._reaping.start()
+        self._cleaning.start()
 
     def park(self) -> None:
         """Begin nothing any more, and put off what has not begun: the first part of a stop."""
         self._looking.stop()
         self._reaping.stop()
+        self._cleaning.stop()
         self._parking.park(self._queue.close(), _PARK_SECONDS)
 
     def stop(self, timeout: float) -> int:

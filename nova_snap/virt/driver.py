@@ -302,6 +302,11 @@ class ComputeDriver(LifecycleDriver):
         :returns: what the guest has to do without, in words for the user.
         """
 
+    def unfinished(self) -> Sequence[str]:
+        """Uuids of instances for which :meth:`clean_up_after_restart` may have something to do:
+        also of those that a snapshot is being taken of. Asks the hypervisor nothing."""
+        return ()
+
     @abc.abstractmethod
     def list_domains(self) -> Sequence[str]:
         """Names of all the domains on this host, in alphabetical order."""

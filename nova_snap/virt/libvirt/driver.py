@@ -14,6 +14,7 @@ from nova_snap import exception
 from nova_snap.virt import driver
 from nova_snap.virt.libvirt import adoption, lifecycle
 from nova_snap.virt.libvirt.host import Host
+from nova_snap.virt.libvirt.snapshot import workdir
 from nova_snap.virt.libvirt.snapshot.held import HeldGuests
 from nova_snap.virt.libvirt.snapshot.progress import Progress
 from nova_snap.virt.libvirt.snapshot.recovery import Recovery
@@ -88,6 +89,9 @@ class LibvirtDriver(lifecycle.LibvirtLifecycle):
         except exception.NovaSnapError as exc:
             LOG.warning("Instance %s could not be cleaned up after: %s", instance.uuid, exc)
         return lost
+
+    def unfinished(self) -> Sequence[str]:
+        return workdir.instances(self._conf.libvirt.snapshots_directory)
 
     def snapshot(
         self,

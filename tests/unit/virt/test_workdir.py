@@ -38,6 +38,17 @@ def test_others_may_pass_through_and_no_more(parent):
     made.close()
 
 
+def test_whose_they_are(parent):
+    assert workdir.instances(parent) == []
+    die(workdir.create(parent, UUID))
+    made = [workdir.create(parent, uuid) for uuid in (OTHER, UUID)]
+    os.mkdir(os.path.join(parent, "somebody-elses"))
+    assert workdir.instances(parent) == [UUID, OTHER]
+    for each in made:
+        each.close()
+    assert workdir.instances(parent) == [UUID]
+
+
 def test_close_removes_everything(parent):
     made = workdir.create(parent, UUID)
     made.new_file("delta")

@@ -200,6 +200,16 @@ def abandoned(parent: str, instance_uuid: str | None = None) -> Iterator[WorkDir
             yield WorkDir(path, lock, journal)
 
 
+def instances(parent: str) -> Sequence[str]:
+    """Uuids of the instances that have a directory, of a snapshot that runs or was cut off."""
+    try:
+        names = os.listdir(parent)
+    except FileNotFoundError:
+        return []
+    found = {name[1] for each in names if (name := _NAME.fullmatch(each)) is not None}
+    return sorted(found)
+
+
 def _lock(path: str) -> int | None:
     """:returns: a descriptor that holds the lock, or ``None`` if somebody else has it."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
