@@ -22,6 +22,8 @@ from tests.fixtures.lab_guest import Guest
 SOON = 30.0
 # The reaper leaves alone what is younger: a request may be on its way.
 REAPER_PATIENCE = 700.0
+# Programs that live on.
+_OF_THE_HOST = ("qemu-system", "libvirtd")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,7 +233,7 @@ def _strays(world: World) -> list[tuple[int, str]]:
             continue
         with contextlib.suppress(OSError):
             words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-            if str(world.lab.root) in words and "qemu-system" not in words:
+            if str(world.lab.root) in words and not any(name in words for name in _OF_THE_HOST):
                 found.append((int(entry.name), words))
     return found
 

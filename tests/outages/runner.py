@@ -17,6 +17,7 @@ from tests.crash.scenarios import SCENARIOS, Scenario
 from tests.crash.world import wait_until
 from tests.outages import verdict
 from tests.outages.clients import ANSWER_SECONDS, Asked, Crowd, ask
+from tests.outages.libvirtd import Libvirtd, LibvirtdWorld
 from tests.outages.victims import Api, ImageService, Server, Victim
 from tests.outages.world import OutageWorld
 
@@ -57,6 +58,7 @@ VICTIMS: dict[str, Kind] = {
     "rabbitmq": Kind(OutageWorld, lambda world: Server(world.rabbitmq), ("message ", "instance: ")),
     "mariadb": Kind(OutageWorld, lambda world: Server(world.mariadb), _SQL),
     "glance": Kind(OutageWorld, lambda world: ImageService(world.glance), ("image: ",)),
+    "libvirtd": Kind(LibvirtdWorld, Libvirtd, ("libvirt ", "journal: ")),
 }
 """By name."""
 
