@@ -28,6 +28,9 @@ _VM_STATES: Final = {
 }
 
 
+_LONGEST: Final = 255
+_UUID_LENGTH: Final = 36
+
 # What every image has, and no domain tells of.
 _OF_EVERY_IMAGE: Final = f"{IMAGE_PREFIX}min_disk"
 
@@ -80,8 +83,10 @@ def adopt(
         return known, False
     instance = _instance(domain, host, owner)
     instance.system_metadata = _system_metadata(context, image_api, domain)
+    mappings = _mappings(domain)
+    _check_lengths(domain, instance)
     instance.create(context)
-    BlockDeviceMappingList(_mappings(domain)).create(context, instance.uuid)
+    BlockDeviceMappingList(mappings).create(context, instance.uuid)
     return instance, True
 
 
@@ -121,6 +126,26 @@ def _instance(domain: AdoptedDomain, host: str, owner: Owner) -> Instance:
     )
 
 
+def _check_lengths(domain: AdoptedDomain, instance: Instance) -> None:
+    """Refuse what the database cannot hold, before a part of it is there."""
+    texts = {
+        "name": instance.name,
+        "display name": instance.display_name,
+        "project": instance.project_id,
+        "user": instance.user_id,
+        "flavor's name": instance.flavor.name,
+        "architecture": instance.architecture,
+    }
+    _refuse_longer(domain, texts)
+
+
+def _refuse_longer(domain: AdoptedDomain, texts: Mapping[str, str | None]) -> None:
+    for what, text in texts.items():
+        if text is not None and len(text) > _LONGEST:
+            reason = f"its {what} is {len(text)} characters long, and {_LONGEST} are the most"
+            raise exception.InvalidDomain(domain=domain.name, reason=reason)
+
+
 def _vm_state(domain: AdoptedDomain) -> str:
     if domain.state == power_state.SHUTDOWN and domain.has_managed_save:
         return vm_states.SUSPENDED
@@ -146,6 +171,9 @@ def _root_disk(domain: AdoptedDomain) -> AdoptedDisk:
 
 def _mappings(domain: AdoptedDomain) -> list[BlockDeviceMapping]:
     root = _root_disk(domain)
+    for disk in domain.disks:
+        names = {"disk's name": f"/dev/{disk.device_name}", "disk's bus": disk.bus}
+        _refuse_longer(domain, names)
     return [
         _mapping(disk, domain.image_ref, is_root=disk is root)
         for disk in domain.disks
@@ -165,7 +193,7 @@ def _update_disks(context: RequestContext, instance: Instance, domain: AdoptedDo
 
 def _mapping(disk: AdoptedDisk, image_ref: str | None, *, is_root: bool) -> BlockDeviceMapping:
     # Nova writes the uuid of a Cinder volume into the disk's serial number, and only that.
-    is_volume = uuidutils.is_uuid_like(disk.serial)
+    is_volume = _is_uuid(disk.serial)
     source_type = "volume" if is_volume else "image" if is_root and image_ref else "blank"
     return BlockDeviceMapping(
         source_type=source_type,
@@ -179,6 +207,11 @@ def _mapping(disk: AdoptedDisk, image_ref: str | None, *, is_root: bool) -> Bloc
         volume_size=disk.size_gb,
         delete_on_termination=not is_volume,
     )
+
+
+def _is_uuid(text: str | None) -> bool:
+    """Whether it is written as Cinder writes it; there are other ways, none as short."""
+    return uuidutils.is_uuid_like(text) and len(text or "") == _UUID_LENGTH
 
 
 def _system_metadata(

@@ -88,6 +88,28 @@ class TestAdopt:
             )
         ]
 
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            ({"display_name": "x" * 256}, "display name is 256"),
+            ({"project_id": "x" * 256}, "project is 256"),
+            ({"flavor_name": "x" * 300}, "flavor's name is 300"),
+            ({"disks": [AdoptedDisk("v" * 251, "virtio", "file", "/d", "raw")]}, "name is 256"),
+            ({"disks": [AdoptedDisk("vda", "b" * 256, "file", "/d", "raw")]}, "disk's bus"),
+        ],
+    )
+    def test_a_text_that_no_column_holds(self, changes: dict[str, Any], said: str) -> None:
+        with pytest.raises(exception.InvalidDomain, match=said):
+            self.adopt(**changes)
+        assert InstanceList.get_by_filters(self.admin, InstanceFilters()) == []
+
+    @pytest.mark.parametrize("serial", [f"{{{VOLUME}}}", f"urn:uuid:{VOLUME}", VOLUME[:-1]])
+    def test_a_serial_number_that_only_looks_like_a_volumes(self, serial: str) -> None:
+        disk = dataclasses.replace(PLAIN.disks[0], serial=serial)
+        self.adopt(disks=[disk])
+        (found,) = BlockDeviceMappingList.get_by_instance_uuid(self.admin, UUID)
+        assert (found.volume_id, found.source_type) == (None, "blank")
+
     def test_a_domain_of_nova(self) -> None:
         base = self.images.create(
             self.admin,
