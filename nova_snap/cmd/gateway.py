@@ -19,15 +19,16 @@ LOG = log.getLogger(__name__)
 PATIENCE: Final = 20.0
 
 
-class Gateway(wsgi.WSGIGateway_10):  # type: ignore[misc]
+class Gateway(wsgi.WSGIGateway_10):
     """Hands a request over, unless its client has gone while it waited: he may have asked again by
     now, and would get two snapshots.
 
     The connection knows when its request ``arrived``, on the monotonic clock.
     """
 
-    def get_environ(self) -> dict[str, Any]:
-        environ: dict[str, Any] = super().get_environ()
+    # Of cheroot's own types this one is of its base class, which has none to give.
+    def get_environ(self) -> dict[str, Any]:  # type: ignore[override]
+        environ: dict[str, Any] = super().get_environ()  # type: ignore[no-untyped-call]
         environ[overload.WAITED] = self._waited()
         return environ
 
