@@ -71,7 +71,7 @@ def judge(installation: Installation, made: Round) -> Outcome:
 def _settle(installation: Installation) -> None:
     """An instance is free a moment before its action has ended and the journal forgets it."""
     until = time.monotonic() + SETTLE_SECONDS
-    while (installation.journal() or installation.waiting_messages()) and time.monotonic() < until:
+    while installation.journal() and time.monotonic() < until:
         time.sleep(0.2)
 
 
@@ -86,8 +86,11 @@ def _answers(installation: Installation, made: Round, refused: Counter[int]) -> 
         if not answer.request_id:
             yield f"{each.wanted.name}: the answer has no request id"
     for answer in made.reads:
-        if answer.status != 200:
+        if answer.status != 200 and not answer.refused:
             yield f"a GET: {answer.status} {answer.error or answer.body}"
+    for answers in made.reads_after.values():
+        if late := sum(answer.refused for answer in answers):
+            yield f"{late} GETs were refused although nothing was waiting before them"
     slow = [answer.seconds for answer in _all(made) if answer.seconds > bound]
     if slow:
         yield f"{len(slow)} answers took longer than {bound:g} s, the slowest {max(slow):.1f} s"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import time
 import uuid
 from collections.abc import Iterator
@@ -156,7 +157,7 @@ class Installation:
         formats = {"disk_format": "raw", "container_format": "bare"}
         image = images.create(name="base", visibility="public", **formats)
         self._stack.callback(images.delete, image["id"])
-        images.upload(image["id"], b"base")
+        images.upload(image["id"], io.BytesIO(b"base"))
         return str(image["id"])
 
 

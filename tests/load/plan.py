@@ -36,7 +36,7 @@ class Plan:
     places: int = 5
     size: int = 64 << 10
     answer_seconds: float = 60.0
-    poll_seconds: float = 0.2
+    poll_seconds: float = 0.5
 
     @property
     def owned(self) -> dict[str, int]:
