@@ -29,6 +29,8 @@ LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _MAX_REASON: Final = 1000
+# What QEMU, and a column of the database, can count.
+_MAX_SIZE: Final = 2**63 - 1
 # What becomes of JSON of another shape, or of none that Python reads.
 _UNUSABLE: Final = (
     *(ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError),
@@ -302,8 +304,8 @@ def ignored(*codes: int) -> Iterator[None]:
 
 def _image_info(found: Any) -> ImageInfo:
     size, parent = found["size"], found.get("parent")
-    if type(size) is not int or size < 0:
-        raise ValueError(f"size is {size!r}")
+    if type(size) is not int or not 0 <= size <= _MAX_SIZE:
+        raise ValueError(f"size is {size!r:.40}")
     return ImageInfo(size=size, parent=_named_image(parent) if parent else None)
 
 

@@ -151,8 +151,19 @@ def test_task_that_has_ended(cluster, command):
 
 @pytest.mark.parametrize(
     "answer",
-    ["[]", "{}", "7", '"x"', "null", '{"fsid"', '[{"pool": 1}]', '{"size": 1e999}', "[" * 5000],
-    ids=["list", "object", "number", "text", "null", "cut", "other", "infinite", "deep"],
+    [
+        "[]",
+        "{}",
+        "7",
+        '"x"',
+        "null",
+        '{"fsid"',
+        '[{"pool": 1}]',
+        '{"size": 1e999}',
+        "[" * 5000,
+        f'{{"size": {1 << 63}}}',
+    ],
+    ids=["list", "object", "number", "text", "null", "cut", "other", "infinite", "deep", "large"],
 )
 def test_an_answer_of_another_shape(cluster, monkeypatch, answer):
     monkeypatch.setattr(cluster, "_run", lambda *_arguments: answer)
