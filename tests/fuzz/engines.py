@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from tests.fuzz import mutation
 from tests.fuzz.recorder import Recorder
 from tests.fuzz.target import Target
 
@@ -25,6 +26,14 @@ def coverage_is_there() -> bool:
     return importlib.util.find_spec("atheris") is not None
 
 
+def _another(target: Target, data: bytes, other: bytes, dice: random.Random) -> bytes:
+    """Another input, also like one that is nested too deep for whoever changes it."""
+    try:
+        return target.mutate(data, other, dice)
+    except (RecursionError, ValueError):
+        return mutation.of_bytes(data, other, dice)
+
+
 def by_outcome(target: Target, recorder: Recorder, seconds: float, seed: int) -> None:
     """Run for ``seconds``, or until there is too much to tell."""
     until = time.monotonic() + seconds
@@ -36,7 +45,7 @@ def by_outcome(target: Target, recorder: Recorder, seconds: float, seed: int) ->
             recorder.execute(data)
     while time.monotonic() < until and not recorder.full:
         recent = corpus[-_RECENT:] if dice.random() < 0.5 else corpus
-        data = target.mutate(dice.choice(recent), dice.choice(corpus), dice)
+        data = _another(target, dice.choice(recent), dice.choice(corpus), dice)
         # Long ones are run once: they cost too much to be changed further.
         if recorder.execute(data) and len(corpus) < _MOST and len(data) < _LONGEST:
             corpus.append(data)
@@ -67,7 +76,7 @@ def by_coverage(
         dice = random.Random(seed)
         if dice.random() < 0.3:
             return bytes(atheris.Mutate(data, max_size))
-        return target.mutate(data, dice.choice(seeds), dice)[:max_size]
+        return _another(target, data, dice.choice(seeds), dice)[:max_size]
 
     arguments = [
         sys.argv[0],
