@@ -9,8 +9,10 @@ from typing import Any, ParamSpec, TypeVar
 import sqlalchemy as sa
 from oslo_config import cfg
 from oslo_db import api as db_api
+from oslo_db import exception as db_exception
 from oslo_db import options as db_options
 from oslo_db.sqlalchemy import enginefacade
+from sqlalchemy import exc as sa_exc
 from sqlalchemy import orm
 
 _P = ParamSpec("_P")
@@ -66,13 +68,13 @@ class Database:
     @contextlib.contextmanager
     def reader(self) -> Iterator[orm.Session]:
         """A session that writes nothing."""
-        with self._facade.reader.using(_Scope()) as session:
+        with _full_is_away(), self._facade.reader.using(_Scope()) as session:
             yield session
 
     @contextlib.contextmanager
     def writer(self) -> Iterator[orm.Session]:
         """A session whose transaction is committed at the end, or rolled back on an error."""
-        with self._facade.writer.using(_Scope()) as session:
+        with _full_is_away(), self._facade.writer.using(_Scope()) as session:
             if self.engine.dialect.name == "sqlite":
                 _take_write_lock(session.connection())
             yield session
@@ -80,6 +82,16 @@ class Database:
     def close(self) -> None:
         """Close every connection; the next session opens new ones."""
         self._facade.dispose_pool()
+
+
+@contextlib.contextmanager
+def _full_is_away() -> Iterator[None]:
+    """A pool with no connection for anybody else within ``[database] pool_timeout`` is, to whoever
+    waits, a database that cannot be reached: oslo.db has no name for it."""
+    try:
+        yield
+    except sa_exc.TimeoutError as error:
+        raise db_exception.DBConnectionError(error) from error
 
 
 def _take_write_lock(connection: sa.Connection) -> None:

@@ -148,3 +148,21 @@ class TestTransactionThatIsEnded:
             except (db_exception.DBError, sa.exc.DBAPIError):
                 return
             time.sleep(0.02)
+
+
+def test_more_who_want_a_connection_than_there_are(empty: Database, conf: cfg.ConfigOpts) -> None:
+    """It is told as a database that is away, which whoever asks knows what to do about."""
+    for name, value in {"max_pool_size": 1, "max_overflow": 0, "pool_timeout": 1}.items():
+        conf.set_override(name, value, "database")
+    tight = Database(conf)
+    one = sa.text("SELECT 1")
+    try:
+        with tight.reader() as first:
+            first.execute(one)
+            for session in (tight.reader, tight.writer):
+                with pytest.raises(db_exception.DBConnectionError), session() as second:
+                    second.execute(one)
+        with tight.writer() as third:
+            assert third.execute(one).scalar() == 1
+    finally:
+        tight.close()
