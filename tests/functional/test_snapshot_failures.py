@@ -116,8 +116,8 @@ def test_instance_is_taken_away_meanwhile(guest, world, phase):
     assert_writes(guest)
 
 
-def test_conversion_fails(guest, world, tmp_path, monkeypatch):
-    fake_qemu_img(tmp_path, monkeypatch, "sys.exit('no space left')")
+def test_conversion_fails(guest, world, public_path, monkeypatch):
+    fake_qemu_img(public_path, monkeypatch, "sys.exit('no space left')")
     world.set(snapshot_image_format="vmdk")
     error = fails(world, guest)
     assert error.reason == "qemu-img convert failed (exit code 1): no space left"
@@ -125,8 +125,8 @@ def test_conversion_fails(guest, world, tmp_path, monkeypatch):
     assert_writes(guest)
 
 
-def test_conversion_takes_too_long(guest, world, tmp_path, monkeypatch):
-    fake_qemu_img(tmp_path, monkeypatch, "time.sleep(600)")
+def test_conversion_takes_too_long(guest, world, public_path, monkeypatch):
+    fake_qemu_img(public_path, monkeypatch, "time.sleep(600)")
     world.set(snapshot_image_format="vmdk", qemu_img_timeout=1)
     assert "stopped after 1 s" in fails(world, guest).reason
     assert_writes(guest)
@@ -374,12 +374,12 @@ class Cancelled:
 
 
 @pytest.mark.parametrize("work", ["copy", "conversion"])
-def test_cancelled_at_once(guest, mirror_world, tmp_path, monkeypatch, work):
+def test_cancelled_at_once(guest, mirror_world, public_path, monkeypatch, work):
     """The image is deleted: nothing goes on that nobody wants any more."""
     if work == "copy":
         mirror_world.set(block_copy_bandwidth=1)
     else:
-        fake_qemu_img(tmp_path, monkeypatch, "time.sleep(600)")
+        fake_qemu_img(public_path, monkeypatch, "time.sleep(600)")
         mirror_world.set(snapshot_image_format="vmdk")
     instance = parts.Instance(guest.uuid, guest.name)
     before = parts.steady(guest)

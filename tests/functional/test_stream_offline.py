@@ -116,19 +116,19 @@ FLAGS = "struct.pack('>QQH', 0x4e42444d41474943, 0x49484156454f5054, 1)"
     ],
     ids=["error", "silent-read", "garbage", "silent-handshake", "hangs-up", "does-not-start"],
 )
-def test_server_is_bad(guest, world, tmp_path, monkeypatch, body, error, words):
+def test_server_is_bad(guest, world, public_path, monkeypatch, body, error, words):
     world.set(snapshot_read_timeout=1)
-    stand_in(tmp_path, monkeypatch, body)
+    stand_in(public_path, monkeypatch, body)
     failure = world.fails(guest)
     assert isinstance(failure.__cause__, error)
     assert words in failure.reason
     assert failure.method == "offline"
 
 
-def test_server_fails_midway(guest, world, tmp_path, monkeypatch):
-    trigger = tmp_path / "trigger"
+def test_server_fails_midway(guest, world, public_path, monkeypatch):
+    trigger = public_path / "trigger"
     arguments = f"'--filter=error', 'pattern', '64M', 'error-rate=100%', 'error-file={trigger}'"
-    stand_in(tmp_path, monkeypatch, NBDKIT.format(arguments=arguments))
+    stand_in(public_path, monkeypatch, NBDKIT.format(arguments=arguments))
     world.images.on_bytes = stream_parts.once(trigger.touch, taken=MIB)
     failure = world.fails(guest)
     assert isinstance(failure.__cause__, errors.NBDServerError)

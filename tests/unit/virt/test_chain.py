@@ -5,7 +5,6 @@ import json
 import os
 import struct
 import subprocess
-import tempfile
 import threading
 from pathlib import Path
 
@@ -289,19 +288,17 @@ class TestLocation:
     @pytest.mark.parametrize(
         ("mode", "parent", "taken"), [(0o644, 0o755, True), (0o644, 0o700, False),
                                       (0o640, 0o755, False)])  # fmt: skip
-    def test_what_everybody_may_read_is_no_secret(self, mode, parent, taken):
-        with tempfile.TemporaryDirectory(dir="/tmp") as top:
-            Path(top).chmod(0o755)
-            instances = Path(top, "instances")
-            (instances / "uuid").mkdir(parents=True)
-            base = Path(top, "images", "base")
-            path = self.over(instances, base)
-            base.chmod(mode)
-            base.parent.chmod(parent)
-            if taken:
-                assert chain.read(disk(path))[1].path == str(base)
-            else:
-                assert "not everybody on this host may read" in refusal(path)
+    def test_what_everybody_may_read_is_no_secret(self, public_path, mode, parent, taken):
+        instances = public_path / "instances"
+        (instances / "uuid").mkdir(parents=True)
+        base = public_path / "images" / "base"
+        path = self.over(instances, base)
+        base.chmod(mode)
+        base.parent.chmod(parent)
+        if taken:
+            assert chain.read(disk(path))[1].path == str(base)
+        else:
+            assert "not everybody on this host may read" in refusal(path)
 
     def test_the_hosts_passwords(self, instances):
         path = instances / "uuid" / "disk"

@@ -23,12 +23,10 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be some
 
 
 @pytest.fixture
-def disk(tmp_path):
+def disk(public_path):
     """A disk that everybody may read, in a directory that everybody may enter."""
-    for parent in (tmp_path, *tmp_path.parents):
-        if parent.stat().st_uid == os.geteuid() and str(parent) not in ("/", "/tmp"):
-            parent.chmod(0o755)
-    path = tmp_path / "disk"
+    path = public_path / "images" / "disk"
+    path.parent.mkdir(mode=0o755)
     path.write_bytes(os.urandom(MIB))
     path.chmod(0o644)
     return path
@@ -73,15 +71,15 @@ class TestRights:
         )  # fmt: skip
         subprocess.run(write, check=True, capture_output=True)
 
-    def test_of_a_backing_file_that_the_user_may_not_read(self, disk, tmp_path):
-        base = tmp_path / "base"
+    def test_of_a_backing_file_that_the_user_may_not_read(self, disk):
+        base = disk.with_name("base")
         base.touch(0o600)
         found = status(NOBODY, [*layers(disk), *layers(base)])
         assert capabilities(found)["Eff"] == DAC_READ_SEARCH
 
-    def test_of_a_directory_that_the_user_may_not_enter(self, disk, tmp_path):
+    def test_of_a_directory_that_the_user_may_not_enter(self, disk, public_path):
         """What it writes to is its own, but may lie where it cannot get to."""
-        own = tmp_path / "closed" / "own"
+        own = public_path / "closed" / "own"
         own.mkdir(parents=True)
         os.chown(own, NOBODY.uid, NOBODY.gid)
         assert capabilities(status(NOBODY, layers(disk), [str(own)]))["Eff"] == 0

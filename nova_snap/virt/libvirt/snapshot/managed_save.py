@@ -45,8 +45,12 @@ class ManagedSave:
 
         :raises nova_snap.exception.DeviceError: if the guest keeps a device of the host.
 
+        :raises nova_snap.exception.UnsafeDisk: before anything is done to the guest.
         :raises nova_snap.exception.WaitTimeout: if saving takes too long.
         """
+        # A disk that is refused costs its guest nothing.
+        for image in request.images:
+            image.backend.chain()
         with self._saved(request):
             request.begin()
             return extract_all(request)
@@ -143,6 +147,10 @@ def _restore(guest: Guest, paused: bool, seconds: float) -> None:
         # libvirt pauses a guest while it saves it, and a save that failed may leave it so.
         if not paused and guest.power_state() == power_state.PAUSED:
             guest.resume()
+        if guest.has_managed_save():
+            # A libvirt that was ended meanwhile leaves a part of it. Whoever looks would take the
+            # guest, when it is off, for one that is suspended.
+            guest.drop_managed_save()
     elif guest.has_managed_save():
         guest.launch(paused, seconds)
         LOG.info("Guest %s is %s again", guest.name, "paused" if paused else "running")
