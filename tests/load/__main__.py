@@ -33,11 +33,7 @@ def main() -> int:
     options = _options()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     ServiceProcess.warden = Warden()
-    plan = dataclasses.replace(
-        Plan(),
-        **{key: value for key, value in vars(options).items() if value is not None and key in
-           {field.name for field in dataclasses.fields(Plan)}},
-    )  # fmt: skip
+    plan = _plan(options)
     directory = options.keep or Path(tempfile.mkdtemp(prefix="ns-load-"))
     # RabbitMQ and MariaDB have directories of their own; Glance runs as whoever runs this.
     directory.mkdir(parents=True, exist_ok=True)
@@ -49,7 +45,7 @@ def main() -> int:
     say(f"\n{report.table(found)}\n")
     guests = 0 if options.no_guests else _real_guests()
     good = all(figure.reached is not False for figure in found) and guests == 0
-    if options.write and good:
+    if options.write:
         report.write("load", report.markdown(found, f"{plan.rounds} bursts"))
     say(report.line(found, plan.rounds, time.monotonic() - began))
     if good and not options.keep:
@@ -57,6 +53,11 @@ def main() -> int:
     elif not good:
         say(f"The logs are in {directory}")
     return 0 if good else 1
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    given = {field.name: getattr(options, field.name, None) for field in dataclasses.fields(Plan)}
+    return Plan(**{name: value for name, value in given.items() if value is not None})
 
 
 def _real_guests() -> int:
@@ -84,7 +85,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--write", action="store_true", help=f"put the table into {report.DOCUMENT.name}"
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    try:
+        _plan(options)
+    except ValueError as error:
+        parser.error(str(error))
+    if options.write and _plan(options) != default:
+        parser.error("--write needs a whole run: no other options that change it")
+    return options
 
 
 if __name__ == "__main__":

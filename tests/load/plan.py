@@ -38,6 +38,15 @@ class Plan:
     answer_seconds: float = 60.0
     poll_seconds: float = 0.5
 
+    def __post_init__(self) -> None:
+        """:raises ValueError: if there is too little of something."""
+        if min(self.owned.values()) < 1:
+            raise ValueError(
+                f"{self.instances} instances are not enough for {len(self.owned)} projects"
+            )
+        if min(self.requests, self.rounds, self.places, self.size) < 1 or self.delay < 0:
+            raise ValueError("requests and rounds must be 1 or more, and delays not negative")
+
     @property
     def owned(self) -> dict[str, int]:
         """How many instances each project has."""
