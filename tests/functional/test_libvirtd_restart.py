@@ -183,6 +183,27 @@ class TestStream:
         outage.wait()
         assert_same(world, still)
 
+    def test_job_that_libvirt_has_noted_and_not_which(self, world, lab, still):
+        """It died in the middle of beginning it, and waits for its end for ever."""
+        status = lab.root / "run/qemu/still.xml"
+        lab.stop()
+        known = status.read_text()
+        job = "<job type='none' async='backup' flags='0x0'/>"
+        status.write_text(known.replace("<domain ", f"{job}<domain ", 1))
+        lab.start()
+        taken = world.take(still)
+        assert taken.report.method == "mirror"
+        assert "while it began a backup" in taken.report.reason
+        assert parts.differences(taken, still) == ""
+        world.set(snapshot_method="stream")
+        with pytest.raises(exception.SnapshotFailed, match="the operator can put that right"):
+            world.take(still)
+        # As the documentation has it.
+        lab.stop()
+        status.write_text(status.read_text().replace("async='backup'", "async='none'"))
+        lab.start()
+        assert_same(world, still)
+
     @pytest.mark.parametrize("call", ["freeze", "begin_backup", "thaw"])
     def test_of_a_guest_that_is_frozen_for_it(self, world, writer, outage, monkeypatch, call):
         before(monkeypatch, LibvirtGuest, call, outage)
@@ -208,6 +229,17 @@ class TestOtherMethods:
     def test_managed_save(self, world, still, outage, monkeypatch, call):
         world.set(snapshot_method="managed_save")
         before(monkeypatch, LibvirtGuest, call, outage)
+        assert_same(world, still)
+
+    @pytest.mark.parametrize("seconds", [0.05, 0.4])
+    def test_managed_save_that_is_cut_off(self, world, still, outage, monkeypatch, seconds):
+        world.set(snapshot_method="managed_save")
+        during(monkeypatch, LibvirtGuest, "managed_save", outage, seconds)
+        with contextlib.suppress(exception.SnapshotFailed):
+            assert_same(world, still)
+        outage.wait()
+        # QEMU does not save a paused guest again that it has all but saved.
+        world.set(snapshot_method="auto")
         assert_same(world, still)
 
     def test_offline(self, world, lab, outage):

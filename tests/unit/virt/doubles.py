@@ -199,6 +199,10 @@ class FakeGuest:
         self.active, self.saved = True, False
         self.state = power_state.PAUSED if paused else power_state.RUNNING
 
+    def drop_managed_save(self) -> None:
+        self._enter("drop_managed_save")
+        self.saved = False
+
     def suspend(self) -> None:
         self._enter("suspend")
         self.state = power_state.PAUSED

@@ -136,6 +136,21 @@ def test_save_succeeds_but_its_answer_is_lost(method, guest, request_):
     assert_as_before(guest)
 
 
+def test_save_is_cut_off_with_libvirt(method, guest, request_):
+    """The guest lives, and a part of its memory is on the disk."""
+    guest.errors["managed_save"] = exception.HypervisorUnavailable(uri="", reason="gone")
+
+    def save():
+        guest.saved = True
+        guest.state = power_state.PAUSED
+
+    guest.before["managed_save"] = save
+    with pytest.raises(exception.HypervisorUnavailable):
+        method.take(request_)
+    assert not guest.saved
+    assert_as_before(guest)
+
+
 def test_restoring_is_tried_again(method, guest, request_):
     guest.patience = 30.0
     guest.errors["launch"] = [doubles.failed("createWithFlags")]
