@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from nova_snap.context import RequestContext
 from nova_snap.virt.driver import SpawnRequest
@@ -58,11 +58,17 @@ class Images(parts.FileImages):
         return self.records.get(image_id) or super().get(context, image_id)
 
     def update(
-        self, context: RequestContext, image_id: str, metadata: Mapping[str, Any], *rest: Any,
+        self,
+        context: RequestContext,
+        image_id: str,
+        metadata: Mapping[str, Any],
+        data: IO[bytes] | None = None,
+        *rest: Any,
         **more: Any,
-    ) -> Mapping[str, Any]:  # fmt: skip
-        made = super().update(context, image_id, metadata, *rest, **more)
-        self._record(image_id, metadata["disk_format"], metadata.get("properties", {}))
+    ) -> Mapping[str, Any]:
+        made = super().update(context, image_id, metadata, data, *rest, **more)
+        if data is not None:
+            self._record(image_id, made["disk_format"], made.get("properties", {}))
         return made
 
     def download(

@@ -47,6 +47,7 @@ class Instance:
 class FileImages:
     """An image service that keeps what it is sent in files, and can be told to fail.
 
+    :ivar metadata: of the images whose data it has, by id.
     :ivar on_update: called as an upload begins; what it raises is raised to the driver.
     """
 
@@ -54,6 +55,7 @@ class FileImages:
         self.directory = directory
         directory.mkdir()
         self.metadata: dict[str, Mapping[str, Any]] = {}
+        self._described: dict[str, Mapping[str, Any]] = {}
         self.on_update: Any = lambda: None
 
     def get(self, context: RequestContext, image_id: str) -> Mapping[str, Any]:
@@ -68,13 +70,17 @@ class FileImages:
         size: int | None = None,
         on_cancel: Any = None,
     ) -> Mapping[str, Any]:
-        self.on_update()
-        assert data is not None
+        described = self._described[image_id] = {**self._described.get(image_id, {}), **metadata}
+        if data is not None:
+            self.on_update()
+            self._receive(image_id, data, size)
+            self.metadata[image_id] = described
+        return described
+
+    def _receive(self, image_id: str, data: IO[bytes], size: int | None) -> None:
         with (self.directory / image_id).open("wb") as file:
             shutil.copyfileobj(data, file)
             assert size in (None, file.tell())
-        self.metadata[image_id] = metadata
-        return metadata
 
 
 class States:

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,7 +16,6 @@ import libvirt
 import pytest
 
 from nova_snap import exception
-from nova_snap.context import RequestContext
 from nova_snap.virt.libvirt.driver import LibvirtDriver
 from tests.fixtures import disk_image
 from tests.fixtures.commands import run
@@ -46,17 +45,7 @@ class Images(parts.FileImages):
         self.tries = 1
         self.numbers: list[int] = []
 
-    def update(
-        self,
-        context: RequestContext,
-        image_id: str,
-        metadata: Mapping[str, Any],
-        data: IO[bytes] | None = None,
-        size: int | None = None,
-        on_cancel: Any = None,
-    ) -> Mapping[str, Any]:
-        self.on_update()
-        assert data is not None
+    def _receive(self, image_id: str, data: IO[bytes], size: int | None) -> None:
         for number in range(1, self.tries + 1):
             self.numbers.append(number)
             try:
@@ -67,8 +56,6 @@ class Images(parts.FileImages):
                 data.seek(0)
                 continue
             break
-        self.metadata[image_id] = metadata
-        return metadata
 
     def _take(self, image_id: str, data: IO[bytes], number: int) -> int:
         taken = 0

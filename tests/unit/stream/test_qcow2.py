@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The layout, by a reader that knows only the specification."""
 
+import hashlib
 import time
 import tracemalloc
 
@@ -10,9 +11,11 @@ from hypothesis import strategies as st
 
 from nova_snap.stream.clusters import Runs, allocated
 from nova_snap.stream.image_errors import LayoutUnsupported
-from nova_snap.stream.qcow2 import Layout
+from nova_snap.stream.qcow2 import Layout, write_empty
 from nova_snap.stream.qcow2_format import Ramp, refcount_clusters
 from nova_snap.stream.source import Extent
+from tests.fixtures import disk_image
+from tests.fixtures.disks import write_pattern
 from tests.unit.stream.disks import (
     AROUND,
     CLUSTER,
@@ -174,3 +177,33 @@ def test_a_fragmented_map_takes_a_moment(data: int, hole: int) -> None:
     assert time.thread_time() - begin < 2
     image = Qcow2(tables, layout.size)
     assert set(image.entries) == clusters_with_data(found)
+
+
+@pytest.mark.parametrize("size", [512, CLUSTER + 512, L2_COVERS + 512])
+def test_an_empty_file_is_an_image_to_qemu(tmp_path, size):
+    path = tmp_path / "empty"
+    path.write_bytes(b"what was there before" * CLUSTER)
+    write_empty(str(path), size)
+    assert disk_image.check(path, "qcow2") == ""
+    assert disk_image.virtual_size(path, "qcow2") == -(-size // 512) * 512
+    assert "backing-filename" not in disk_image.info(path, "qcow2")
+    assert disk_image.content_sha256(path, "qcow2") == hashlib.sha256(bytes(size)).hexdigest()
+
+
+def test_a_huge_empty_file_is_short(tmp_path):
+    path = tmp_path / "empty"
+    path.touch()
+    write_empty(str(path), 64 * TIB + 1)
+    assert disk_image.check(path, "qcow2") == ""
+    assert disk_image.virtual_size(path, "qcow2") == 64 * TIB + 512
+    assert path.stat().st_size < 2 * MIB
+
+
+def test_an_empty_file_takes_what_a_guest_writes(tmp_path):
+    path = tmp_path / "empty"
+    path.touch()
+    write_empty(str(path), GIB)
+    write_pattern(path, "qcow2", GIB - MIB, MIB, 0x5A)
+    assert disk_image.check(path, "qcow2") == ""
+    with disk_image.raw_view(path, "qcow2") as view:
+        assert view.read(GIB - MIB, MIB) == b"\x5a" * MIB

@@ -17,7 +17,7 @@ from oslo_log import log as logging
 from oslo_utils import units
 
 from nova_snap import exception
-from nova_snap.stream import nbd, pipeline
+from nova_snap.stream import nbd, pipeline, qcow2
 from nova_snap.stream.control import Control
 from nova_snap.stream.throttle import Throttle
 from nova_snap.virt.driver import SnapshotMonitor
@@ -51,7 +51,11 @@ class Stream:
         :raises nova_snap.exception.AgentError: if a required freeze failed.
         """
         backup_job.check_free(request.guest, self._own_directories())
-        scratches = self._make_scratches(request)
+        sizes = {
+            image.disk.target: request.guest.disk_capacity(image.disk.target)
+            for image in request.images
+        }
+        scratches = self._make_scratches(request, sizes)
         with contextlib.ExitStack() as stack:
             directory = stack.enter_context(socket_directory(self._conf, request))
             socket = os.path.join(directory, "nbd")
@@ -66,21 +70,25 @@ class Stream:
                 open_content(self._conf, stack, image, client)
                 for image, client in zip(request.images, clients, strict=True)
             ]
+            for image, client in zip(request.images, clients, strict=True):
+                _check_size(
+                    request.guest.name, image.disk.target, sizes[image.disk.target], client.size
+                )
             yield Point(contents, quiesced=quiesced, temp_bytes=guard.measure)
 
-    def _make_scratches(self, request: Request) -> Mapping[str, str]:
+    def _make_scratches(self, request: Request, sizes: Mapping[str, int]) -> Mapping[str, str]:
         """An empty file for what the guest overwrites, for each disk: target and path."""
         made = {}
         for image in request.images:
             target = image.disk.target
             made[target] = request.workdir.new_file(f"scratch-{target}")
-            self._make_scratch(image, made[target], request.guest.disk_capacity(target))
+            self._make_scratch(image, made[target], sizes[target])
         return made
 
     def _make_scratch(self, image: ImageRequest, path: str, size: int) -> None:
         encryption = image.disk.layer_encryption
         if encryption is None:
-            self._tool.create_overlay(path, (), size)
+            qcow2.write_empty(path, size)
             return
         # What the guest overwrites is not to lie about in plain text either.
         layer = chains.Layer(path, "qcow2", size, encryption=encryption)
@@ -170,6 +178,17 @@ def open_content(
     # Its length belongs to the whole from now on, and not only when its turn comes.
     control.account(0)
     return Content(opened, opened.size, client.size)
+
+
+def _check_size(domain: str, target: str, wanted: int, found: int) -> None:
+    """See that what is exported is all of the disk: a shorter image would look whole.
+
+    :param wanted: bytes, by libvirt. :param found: the same, by the export.
+    :raises nova_snap.exception.BackupJobFailed: if it is less.
+    """
+    if found < wanted:
+        reason = f"it exports {found} bytes of disk {target}, which has {wanted}"
+        raise exception.BackupJobFailed(domain=domain, reason=reason)
 
 
 def _is_cancelled(monitor: SnapshotMonitor) -> bool:

@@ -35,6 +35,7 @@ from nova_snap.virt.libvirt.snapshot.base import (
 )
 from nova_snap.virt.libvirt.snapshot.direct import Direct
 from nova_snap.virt.libvirt.snapshot.managed_save import ManagedSave
+from nova_snap.virt.libvirt.snapshot.meanwhile import Meanwhile
 from nova_snap.virt.libvirt.snapshot.methods import Method
 from nova_snap.virt.libvirt.snapshot.mirror import Mirror
 from nova_snap.virt.libvirt.snapshot.offline import Offline
@@ -109,13 +110,15 @@ class Taking:
         )  # fmt: skip
         metadata = snapshot_metadata.create(base, instance, root.image_format, name)
         further = self._further_images(order, plan)
+        missing, wait = self._describe(order, plan, metadata)
         with self._point(order, guest, plan) as point:
+            wait()
             order.progress.upload()
             sent = self._send_further(order, plan, further, point.contents[1:])
             # The last one: when the image that was asked for is active, all of them are.
             if further:
                 order.progress.where = f"disk {root.disk.target}: "
-            sent += self._send(order, order.image_id, metadata, point.contents[0])
+            sent += self._send(order, order.image_id, missing, point.contents[0])
             temp_bytes = point.temp_bytes()
         return driver.SnapshotReport(
             method=choice.method.value,
@@ -233,6 +236,25 @@ class Taking:
 
     # -- the images ------------------------------------------------------------------------
 
+    def _describe(
+        self, order: Order, plan: Plan, metadata: Mapping[str, Any]
+    ) -> tuple[Mapping[str, Any], Callable[[], None]]:
+        """Have the record of the root disk's image say what is known before there is a byte of it:
+        the image service takes as long for that as the whole point in time does.
+
+        :returns: what is to be set yet, and what waits until the rest was.
+        """
+        if plan.choice.method is Method.DIRECT:
+            # Another way with another format may follow.
+            return metadata, lambda: None
+
+        def set_properties() -> None:
+            order.context.update_store()
+            self._image_api.update(order.context, order.image_id, metadata)
+
+        described = Meanwhile(set_properties, "describe-image")
+        return {}, lambda: described.wait(order.progress.monitor.check)
+
     def _send_further(
         self,
         order: Order,
@@ -258,7 +280,10 @@ class Taking:
     def _send(
         self, order: Order, image_id: str, metadata: Mapping[str, Any], content: Content | Location
     ) -> int:
-        """:returns: how many bytes were sent."""
+        """:param metadata: what the record does not have yet.
+
+        :returns: how many bytes were sent.
+        """
         order.progress.monitor.check()
         if isinstance(content, Location):
             self._image_api.add_location(order.context, image_id, content.url, metadata)
