@@ -90,8 +90,10 @@ def _options() -> argparse.Namespace:
         _plan(options)
     except ValueError as error:
         parser.error(str(error))
-    if options.write and _plan(options) != default:
-        parser.error("--write needs a whole run: no other options that change it")
+    if options.write and _plan(options) != dataclasses.replace(
+        default, rounds=_plan(options).rounds
+    ):
+        parser.error("--write needs a whole run: --rounds is all that may differ")
     return options
 
 

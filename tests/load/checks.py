@@ -52,12 +52,13 @@ def judge(installation: Installation, made: Round) -> Outcome:
     """Look at everything that a round has left, and delete its images."""
     found = Outcome()
     _settle(installation)
-    found.problems += _answers(installation, made, found.refused)
+    bound = installation.plan.answer_seconds
+    found.problems += bad_answers(made, bound, found.refused)
     found.problems += [f"instance {uuid} stays in {state}" for uuid, state in made.stuck.items()]
     actions = asyncio.run(_actions(installation))
     images = _images(installation)
-    found.problems += _images_nobody_wants(made, images)
-    found.problems += _actions_nobody_wants(made, actions)
+    found.problems += unwanted_images(made, images)
+    found.problems += unwanted_actions(made, actions)
     for each in made.asked:
         if each.answer.accepted:
             _end(installation, each, images, actions, found)
@@ -75,8 +76,12 @@ def _settle(installation: Installation) -> None:
         time.sleep(0.2)
 
 
-def _answers(installation: Installation, made: Round, refused: Counter[int]) -> Iterator[str]:
-    bound = installation.plan.answer_seconds
+def bad_answers(made: Round, bound: float, refused: Counter[int]) -> Iterator[str]:
+    """What is wrong with the answers.
+
+    :param bound: seconds that each may take.
+    :param refused: is added up, by status.
+    """
     for each in made.asked:
         answer = each.answer
         if answer.refused:
@@ -163,7 +168,8 @@ def _images(installation: Installation) -> dict[str, Mapping[str, Any]]:
     }
 
 
-def _images_nobody_wants(made: Round, images: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def unwanted_images(made: Round, images: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Images that nobody was promised, or that there are twice."""
     promised = Counter(each.image_id for each in made.asked if each.answer.accepted)
     for image_id, image in images.items():
         if image_id not in promised:
@@ -190,7 +196,7 @@ async def _actions(installation: Installation) -> dict[str, list[Action]]:
     return dict(await asyncio.gather(*(of(uuid) for uuid in uuids)))
 
 
-def _actions_nobody_wants(made: Round, actions: Mapping[str, list[Action]]) -> Iterator[str]:
+def unwanted_actions(made: Round, actions: Mapping[str, list[Action]]) -> Iterator[str]:
     """Whoever was refused has left no action, or one that says so."""
     accepted = {each.answer.request_id: each.answer.accepted for each in made.asked}
     for uuid, rows in actions.items():
