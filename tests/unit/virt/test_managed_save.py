@@ -31,6 +31,9 @@ class Backend:
         self.guest = guest
         self.error = None
 
+    def chain(self):
+        return ()
+
     def snapshot_extract(self, target, out_format, on_cancel):
         assert not self.guest.active, "the disk is read while the guest has it open"
         if self.error is not None:
