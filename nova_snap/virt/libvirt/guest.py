@@ -191,6 +191,22 @@ class Guest(GuestLife):
             return unknown and self.backup_socket() is None
         return False
 
+    def has_lost_copy(self, disk: domain_xml.Disk) -> bool:
+        """libvirt shows a copy of the disk that no job carries out.
+
+        A libvirt (9.0) that dies as QEMU ends one finds no job when it is started again, and keeps
+        what its definition of the disk said until the guest has been stopped.
+
+        :param disk: of this guest's :meth:`describe`.
+        """
+        if disk.mirror is None or self.block_job(disk.target) is not None:
+            return False
+        # The copy may have ended in between.
+        return (
+            self.describe().disk(disk.target).mirror is not None
+            and self.block_job(disk.target) is None
+        )
+
     # -- what libvirt has no call for -----------------------------------------------------------
 
     def stop_nbd_server(self) -> bool:

@@ -30,6 +30,7 @@ QUESTIONS = {
     "autostart",
     "disk_capacity",
     "has_lost_job",
+    "has_lost_copy",
 }
 
 HOSTDEVS = {
@@ -170,6 +171,10 @@ class FakeGuest:
     def has_lost_job(self) -> bool:
         self._enter("has_lost_job")
         return False
+
+    def has_lost_copy(self, disk: domain_xml.Disk) -> bool:
+        self._enter("has_lost_copy")
+        return disk.mirror is not None and self.job is None
 
     def set_agent_timeout(self, seconds: int | None) -> None:
         self._enter("set_agent_timeout")

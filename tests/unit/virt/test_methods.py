@@ -51,6 +51,7 @@ STOPPED_CONTAINER = GuestFacts(power_state.SHUTDOWN, False, "lxc")
 
 
 JOB_LOST = dataclasses.replace(RUNNING, job_lost=True)
+COPY_LOST = dataclasses.replace(RUNNING, copy_lost=True)
 
 
 def decrypting(guest: GuestFacts) -> GuestFacts:
@@ -157,6 +158,9 @@ def test_choice(capabilities, config, guest, disk, method, reason):
         (NEW, "stream", JOB_LOST, DISK, "waits for the end of that for ever; the operator can"),
         (NEW, "managed_save", JOB_LOST, DISK, "while it began a backup"),
         (NEW, "auto", JOB_LOST, LVM, "while it began a backup"),
+        (NEW, "auto", COPY_LOST, DISK, "no job carries out any more"),
+        (NEW, "mirror", COPY_LOST, DISK, "start it again"),
+        (NEW, "managed_save", COPY_LOST, DISK, "no job carries out any more"),
     ],
 )
 def test_no_choice(capabilities, config, guest, disk, reason):

@@ -52,6 +52,7 @@ class GuestFacts:
     :ivar host_devices: it uses devices of the host, which are to be taken from it before it is
         saved.
     :ivar job_lost: libvirt waits for the end of a backup of which it knows nothing any more.
+    :ivar copy_lost: libvirt shows a copy of a disk that no job carries out.
     :ivar mounted_writable: it is a container, and its disk is mounted and may be written to.
     :ivar mounted_read_only: the same, but nobody can write to it.
     """
@@ -64,6 +65,7 @@ class GuestFacts:
     may_decrypt: bool = False
     host_devices: bool = False
     job_lost: bool = False
+    copy_lost: bool = False
     mounted_writable: bool = False
     mounted_read_only: bool = False
 
@@ -198,6 +200,12 @@ _RULES: Final[Sequence[_Rule]] = (
         lambda case: case.guest.power_state == power_state.SHUTDOWN,
         None,
         "the guest is about to shut down; try again when it is shut off",
+    ),
+    _Rule(
+        lambda case: case.guest.copy_lost,
+        None,
+        "libvirt shows a copy of its disk that no job carries out any more, and begins nothing "
+        "else with that disk; stop the guest and start it again (a hard reboot)",
     ),
     # It neither begins another nor saves a guest meanwhile, but it copies disks.
     _Rule(

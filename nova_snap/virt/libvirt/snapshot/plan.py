@@ -78,6 +78,7 @@ def make(
         may_decrypt=conf.libvirt.snapshot_encrypted_disks == "decrypt",
         host_devices=bool(domain.host_devices),
         job_lost=active and guest.has_lost_job(),
+        copy_lost=active and any(guest.has_lost_copy(each.disk) for each in disks),
         mounted_writable=mounted is not None and not mounted.read_only,
         mounted_read_only=mounted is not None and mounted.read_only,
     )
