@@ -2,8 +2,8 @@
 """A real service that can be told where to die: ``python -m tests.crash.victim COMMAND OPTIONS``.
 
 COMMAND is ``nova-snap-all`` or another of the project's commands, OPTIONS are its own. The
-directory of ``$NOVA_SNAP_CRASH`` gets the trace of what it does, and a socket: only the process
-that has an embedded libvirt open can be asked how its guests are.
+directory of ``$NOVA_SNAP_CRASH`` gets the trace of what it does, and a socket to ask it how its
+guests are: of an embedded libvirt nobody else knows.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ from tests.fixtures.domain_xml import NovaMetadata, nova_metadata_xml
 from tests.fixtures.glance import Glance
 from tests.fixtures.lab_guest import Guest
 from tests.fixtures.libvirt_lab import LibvirtLab
+from tests.fixtures.libvirtd import LibvirtdLab
 from tests.fixtures.service_process import ServiceFailed, ServiceProcess
 
 COMMAND = "nova-snap-all"
@@ -87,8 +88,8 @@ class World:
         self._stack.close()
 
     def make_lab(self) -> LibvirtLab:
-        """The libvirt that the service is to use."""
-        return LibvirtLab()
+        """The libvirt that the service is to use: a daemon, which does not die with it."""
+        return LibvirtdLab()
 
     def enter_more(self, stack: contextlib.ExitStack) -> None:
         """Start what else the services need."""
