@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole WSGI application, assembled in code.
 
-From the outside in: request id, proxy headers, /healthcheck and /metrics, CORS, overload, faults,
+From the outside in: request id, proxy headers, /healthcheck and /metrics, CORS, faults, overload,
 size limit, authentication, dispatcher.
 """
 
@@ -91,8 +91,8 @@ def build_app(
     )
     app = auth.middleware(conf, app, database, enforcer)
     app = sizelimit.RequestBodySizeLimiter(app, conf)
-    app = Faults(app, conf)
     app = overload.Overload(app, conf)
+    app = Faults(app, conf)
     app = cors.CORS(app, conf)
     healthcheck = oslo_healthcheck.Healthcheck(_not_found, conf)
     numbers = metrics.Application(conf, database, _not_found)

@@ -3,6 +3,7 @@
 
 import re
 
+import oslo_context.context
 import pytest
 import webob
 
@@ -128,6 +129,17 @@ class TestOverload:
         assert "has waited for 46 s" in response.json["serviceUnavailable"]["message"]
         assert response.headers["Retry-After"] == "10"
         assert REQUEST_ID.match(response.headers["X-OpenStack-Request-Id"])
+
+    def test_the_log_does_not_say_that_it_was_who_came_before(
+        self, service: Service, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        before = self.answer(service, "/v2.1/servers", 0)
+        response = self.answer(service, "/v2.1/servers", 46)
+        context = oslo_context.context.get_current()
+        assert "there was no thread for 46 s" in caplog.text
+        assert context.request_id == response.headers["X-OpenStack-Request-Id"]
+        assert context.request_id != before.headers["X-OpenStack-Request-Id"]
+        assert context.user_id is None
 
     def test_others_are_served(self, service: Service) -> None:
         assert self.answer(service, "/v2.1/servers", 44).status_int == 200
