@@ -33,6 +33,6 @@ def _main() -> int:
     server.stop()
     if service.stop():
         run.exit_now(0)
-    transport.cleanup()
+    rpc.close(transport)
     database.close()
     return 0

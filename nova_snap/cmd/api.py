@@ -68,6 +68,6 @@ def _main() -> int:
     stop.wait()
     housekeeping.stop()
     server.stop()
-    transport.cleanup()
+    rpc.close(transport)
     database.close()
     return 0

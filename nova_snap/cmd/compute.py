@@ -23,6 +23,6 @@ def _main() -> int:
     stop.wait()
     if service.stop():
         run.exit_now(0)
-    transport.cleanup()
+    rpc.close(transport)
     database.close()
     return 0

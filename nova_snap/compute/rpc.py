@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What both ends of a message share: the transport, the target, how a context travels."""
 
+import threading
 from typing import Any, Final
 
 import oslo_messaging
 from oslo_config import cfg
+from oslo_log import log
 
 from nova_snap.context import RequestContext
 
@@ -24,6 +26,11 @@ is the snapshot that the instance is claimed for; None as reason is success.
 """
 
 
+LOG = log.getLogger(__name__)
+
+_CLOSE_SECONDS: Final = 5.0
+
+
 class RequestContextSerializer(oslo_messaging.NoOpSerializer):  # type: ignore[misc]
     """Contexts travel as dictionaries; arguments are JSON already and stay as they are."""
 
@@ -39,6 +46,16 @@ class RequestContextSerializer(oslo_messaging.NoOpSerializer):  # type: ignore[m
 def get_transport(conf: cfg.ConfigOpts) -> oslo_messaging.Transport:
     """The transport that ``[DEFAULT] transport_url`` names."""
     return oslo_messaging.get_rpc_transport(conf)
+
+
+def close(transport: oslo_messaging.Transport) -> None:
+    """Close its connections, or leave that to the end of the process: a thread that waits for a
+    broker that is down keeps it from being done."""
+    closing = threading.Thread(target=transport.cleanup, name="rpc-close", daemon=True)
+    closing.start()
+    closing.join(_CLOSE_SECONDS)
+    if closing.is_alive():
+        LOG.warning("The connections to the broker cannot be closed; it may be down")
 
 
 def target(conf: cfg.ConfigOpts, server: str | None = None) -> oslo_messaging.Target:

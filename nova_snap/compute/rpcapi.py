@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compute service as other processes see it."""
 
-from typing import Any
+import functools
+import threading
+from collections.abc import Callable
+from concurrent import futures
+from typing import Any, Final
 
 import oslo_messaging
+from kombu import exceptions as kombu_exceptions
 from oslo_config import cfg
 
 from nova_snap import exception
@@ -11,6 +16,12 @@ from nova_snap.compute import rpc
 from nova_snap.compute.power_actions import PowerAction
 from nova_snap.context import RequestContext
 from nova_snap.objects.instance import Instance
+
+# What sending takes, besides waiting for the answer.
+_SLACK_SECONDS: Final = 2.0
+
+# A driver that makes one more connection lets the library's own error through.
+_UNREACHABLE = (oslo_messaging.MessagingException, kombu_exceptions.KombuError, OSError)
 
 
 class ComputeAPI:
@@ -140,12 +151,13 @@ class ComputeAPI:
         """Ask the instance's host something and wait for the answer."""
         host = self._host_of(instance)
         cctxt = self._client.prepare(server=host, version=version, timeout=self._call_timeout)
+        call = functools.partial(cctxt.call, ctxt, method, instance=instance.uuid, **kwargs)
         try:
-            answer: dict[str, Any] = cctxt.call(ctxt, method, instance=instance.uuid, **kwargs)
-        except oslo_messaging.MessagingTimeout as error:
+            answer: dict[str, Any] = _within(self._call_timeout + _SLACK_SECONDS, call)
+        except (oslo_messaging.MessagingTimeout, futures.TimeoutError) as error:
             reason = f"no answer within {self._call_timeout} s"
             raise exception.MessagingUnavailable(host=host, reason=reason) from error
-        except (oslo_messaging.MessagingException, oslo_messaging.RemoteError) as error:
+        except (*_UNREACHABLE, oslo_messaging.RemoteError) as error:
             raise exception.MessagingUnavailable(host=host, reason=str(error)) from error
         return answer
 
@@ -160,7 +172,7 @@ class ComputeAPI:
         except oslo_messaging.MessageUndeliverable as error:
             reason = "no compute service has ever listened there"
             raise exception.MessagingUnavailable(host=host, reason=reason) from error
-        except oslo_messaging.MessagingException as error:
+        except _UNREACHABLE as error:
             raise exception.MessagingUnavailable(host=host, reason=str(error)) from error
 
     @staticmethod
@@ -168,6 +180,24 @@ class ComputeAPI:
         if not instance.host:
             raise exception.InstanceNotReady(instance_uuid=instance.uuid)
         return instance.host
+
+
+def _within(seconds: float, call: Callable[[], Any]) -> Any:
+    """Call, and be back after that at the latest: to make the queue for the answers, the library
+    waits for a broker that is down for as long as it takes, and heeds no timeout.
+
+    :raises concurrent.futures.TimeoutError: if it is not back; its thread is when the broker is.
+    """
+    answer: futures.Future[Any] = futures.Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(call())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=run, name="rpc-call", daemon=True).start()
+    return answer.result(seconds)
 
 
 def _is_too_old(error: BaseException | None) -> bool:

@@ -78,6 +78,7 @@ LIBRARIES = {
     "sqlalchemy": {"nova_snap.db"},
     "alembic": {"nova_snap.db"},
     "oslo_messaging": {"nova_snap.compute", "nova_snap.cmd"},
+    "kombu": {"nova_snap.compute"},
     "cheroot": {"nova_snap.cmd"},
     "prometheus_client": {"nova_snap.api"},
     "zstandard": {"nova_snap.stream"},
