@@ -16,10 +16,14 @@ class InHand:
         self._lock = threading.Lock()
         self._images: Counter[str] = Counter()
 
-    def enter(self, image_id: str) -> None:
-        """Count one who works for it: a message that came twice does not end what runs."""
+    def enter(self, image_id: str) -> bool:
+        """Count one who works for it: a message that came twice does not end what runs.
+
+        :returns: whether nobody else does.
+        """
         with self._lock:
             self._images[image_id] += 1
+            return self._images[image_id] == 1
 
     def leave(self, image_id: str) -> None:
         """Count one less."""

@@ -3,7 +3,7 @@
 
 import functools
 import time
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import oslo_messaging
 from oslo_config import cfg
@@ -80,7 +80,12 @@ class ComputeManager:
             conf.snapshot_timeout,
         )
         self._queue = SnapshotQueue(
-            conf.max_concurrent_snapshots, self.host, image_api, self._run, self._fail
+            conf.max_concurrent_snapshots,
+            self.host,
+            image_api,
+            self._run,
+            self._fail,
+            conf.snapshot_timeout,
         )
         rpcapi = compute_rpcapi if self._messages_survive else None
         self._parking = Parking(self.host, rpcapi, self._fail)
@@ -181,9 +186,13 @@ class ComputeManager:
             return
         own = context.elevated()
         own.db = self._database
-        self._in_hand.enter(image_id)
         queued = False
+        first = self._in_hand.enter(image_id)
         try:
+            if not first:
+                # The other one may be anywhere: before its claim, or after its end.
+                _log_twice(image_id, kind)
+                return
             queued = self._take_up(own, instance, image_id, kind, rotation)
         finally:
             if not queued:
@@ -233,21 +242,16 @@ class ComputeManager:
     def _claim(self, context: RequestContext, found: Instance, image_id: str, kind: Kind) -> bool:
         """Bring the instance into task_state image_snapshot; ``False`` for a message that came
         twice, which is not obeyed again."""
-        if not _is_for(found, image_id):
+        if found.task_state is not None and found.snapshot_image_id == image_id:
+            if found.task_state != kind.announced:
+                _log_twice(image_id, kind)
+                return False
+        else:
             self._check_unannounced(context, found, image_id, kind)
-        elif found.task_state != kind.announced:
-            return _was_twice(found, image_id, kind)
         expected = found.task_state
         found.task_state = task_states.IMAGE_SNAPSHOT
         found.snapshot_image_id = image_id
-        try:
-            found.save(expected_task_state=[expected])
-        except exception.UnexpectedTaskState:
-            retry_on_failover(found.refresh)()
-            if _is_for(found, image_id):
-                # Both at the same time: the other one was faster by a moment.
-                return _was_twice(found, image_id, kind)
-            raise
+        found.save(expected_task_state=[expected])
         return True
 
     def _check_unannounced(
@@ -296,16 +300,5 @@ class ComputeManager:
                 action.finish(context, error.for_user())
 
 
-def _is_for(instance: Instance, image_id: str) -> bool:
-    """Whether the instance waits for the snapshot to that image, or is in it."""
-    return instance.task_state is not None and instance.snapshot_image_id == image_id
-
-
-def _was_twice(instance: Instance, image_id: str, kind: Kind) -> Literal[False]:
-    LOG.warning(
-        "The %s of instance %s to image %s was asked for twice",
-        kind.image_type,
-        instance.uuid,
-        image_id,
-    )
-    return False
+def _log_twice(image_id: str, kind: Kind) -> None:
+    LOG.warning("The %s to image %s was asked for twice", kind.image_type, image_id)
