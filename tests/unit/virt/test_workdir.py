@@ -3,6 +3,7 @@
 
 import json
 import os
+import stat
 
 import pytest
 
@@ -47,6 +48,33 @@ def test_whose_they_are(parent):
     for each in made:
         each.close()
     assert workdir.instances(parent) == [UUID]
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077])
+def test_modes_do_not_depend_on_the_umask(tmp_path, umask):
+    """Nobody else reads the data, and the hypervisor gets through to what it is given."""
+    before = os.umask(umask)
+    try:
+        made = workdir.create(str(tmp_path / "state" / "snapshots"), UUID)
+        made.new_file("delta")
+        made.note(domain="d")
+    finally:
+        os.umask(before)
+    modes = {
+        str(path.relative_to(tmp_path)).replace(os.path.basename(made.path), "UUID"): stat.S_IMODE(
+            path.stat().st_mode
+        )
+        for path in (tmp_path / "state", *(tmp_path / "state").rglob("*"))
+    }
+    assert modes == {
+        "state": 0o711,
+        "state/snapshots": 0o711,
+        "state/snapshots/UUID": 0o711,
+        "state/snapshots/UUID/delta": 0o600,
+        "state/snapshots/UUID/journal.json": 0o600,
+        "state/snapshots/UUID/lock": 0o600,
+    }
+    made.close()
 
 
 def test_close_removes_everything(parent):

@@ -12,6 +12,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import pathlib
 import re
 import shutil
 import tempfile
@@ -166,7 +167,7 @@ def create(parent: str, instance_uuid: str) -> WorkDir:
     :param parent: made if it does not exist.
     :raises OSError: if it cannot be made.
     """
-    os.makedirs(parent, mode=_MODE, exist_ok=True)
+    _make(parent)
     path = tempfile.mkdtemp(prefix=f"{instance_uuid}-", dir=parent)
     lock = _lock(path)
     if lock is None:
@@ -175,6 +176,16 @@ def create(parent: str, instance_uuid: str) -> WorkDir:
     workdir = WorkDir(path, lock, Journal(instance_uuid))
     workdir.note()
     return workdir
+
+
+def _make(directory: str) -> None:
+    """Make a directory, and those above it, if they are missing: each with its mode whatever the
+    umask, which may keep the hypervisor out or let everybody in."""
+    path = pathlib.Path(directory)
+    for each in (*reversed(path.parents), path):
+        if not each.is_dir():
+            each.mkdir(exist_ok=True)
+            each.chmod(_MODE)
 
 
 def abandoned(parent: str, instance_uuid: str | None = None) -> Iterator[WorkDir]:
