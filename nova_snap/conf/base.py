@@ -143,6 +143,20 @@ snapshot_pending_timeout.
 """,
     ),
     cfg.IntOpt(
+        "database_timeout",
+        default=60,
+        min=0,
+        help="""
+Seconds that the database may take to accept a connection, and to answer a statement. After that the
+connection is given up, and what was asked is tried again or fails. 0 waits for ever.
+
+Keep it above the time that the database lets a statement wait for a lock (innodb_lock_wait_timeout
+of MariaDB and MySQL, 50 seconds), and below that after which your clients give up on the API.
+nova-snap-manage db sync has no such bound. Parameters of [database] connection, such as
+?read_timeout=90, are used instead where they are there.
+""",
+    ),
+    cfg.IntOpt(
         "report_interval",
         default=10,
         min=1,

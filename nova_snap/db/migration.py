@@ -23,7 +23,7 @@ def _config() -> alembic.config.Config:
 def sync(database: Database, version: str = "head") -> None:
     """Upgrade to ``version``; a database that is there already is left alone."""
     config = _config()
-    with database.engine.begin() as connection:
+    with database.patient_engine() as engine, engine.begin() as connection:
         config.attributes["connection"] = connection
         alembic.command.upgrade(config, version)
 

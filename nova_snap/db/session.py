@@ -15,6 +15,8 @@ from oslo_db.sqlalchemy import enginefacade
 from sqlalchemy import exc as sa_exc
 from sqlalchemy import orm
 
+from nova_snap.db import bounds
+
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -46,16 +48,21 @@ def retry_on_failover(function: Callable[_P, _T]) -> Callable[_P, _T]:
 class Database:
     """The engine and the sessions of one process.
 
-    :param conf: its ``[database]`` group says where the database is and how long to wait for it.
+    :param conf: its ``[database]`` group says where the database is, and ``[DEFAULT]
+        database_timeout`` how long to wait for it.
     """
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         conf.register_opts(db_options.database_opts, group="database")
         settings = dict(conf.database.items())
         settings.pop("backend", None)
+        for name in ("connection", "slave_connection"):
+            if settings[name]:
+                settings[name] = bounds.limited(settings[name], conf.database_timeout)
         url = sa.make_url(settings["connection"])
         if url.get_backend_name() == "sqlite" and url.database:
             pathlib.Path(url.database).parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        self._unbounded = {**settings, "connection": conf.database.connection}
         self._facade = enginefacade.transaction_context()
         self._facade.configure(**{k: v for k, v in settings.items() if v is not None})
 
@@ -64,6 +71,20 @@ class Database:
         """The engine, for migrations and for closing."""
         engine: sa.Engine = self._facade.writer.get_engine()
         return engine
+
+    @contextlib.contextmanager
+    def patient_engine(self) -> Iterator[sa.Engine]:
+        """An engine of its own without a bound, for migrations: a change of a large table takes
+        as long as it takes."""
+        if self.engine.dialect.name == "sqlite":
+            # It waits for locks only; and a database in memory is this engine's own.
+            yield self.engine
+            return
+        made = enginefacade.transaction_context()
+        made.configure(**{k: v for k, v in self._unbounded.items() if v is not None})
+        with bounds.patience():
+            yield made.writer.get_engine()
+        made.dispose_pool()
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[orm.Session]:
