@@ -21,8 +21,13 @@ WAITED: Final = "nova_snap.waited"
 an operator's own does not say it."""
 
 
+CLOSED: Final = "nova_snap.closed"
+"""In the environment of a request: whether its turn has come after the server's time to stop."""
+
+
 class Overload:
-    """Refuses what comes to its turn later than ``[api] queue_timeout``."""
+    """Refuses what comes to its turn later than ``[api] queue_timeout``, or while the service is
+    being stopped later than graceful_shutdown_timeout."""
 
     def __init__(self, application: WSGIApplication, conf: cfg.ConfigOpts) -> None:
         self._application = application
@@ -31,18 +36,24 @@ class Overload:
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
+        reason = self._reason(environ)
         application = self._application
-        waited = environ.get(WAITED, 0.0)
-        if self._longest and waited > self._longest:
-            LOG.warning(
-                "A request is refused, for which there was no thread for %.0f s: see [api] threads "
-                "and queue_timeout",
-                waited,
-            )
-            application = errors.fault(
-                503,
-                f"There are too many requests: this one has waited for {waited:.0f} s. Nothing "
-                "was done; try again later.",
-            )
+        if reason is not None:
+            application = errors.fault(503, f"{reason} Nothing was done; try again later.")
         answer: Iterable[bytes] = application(environ, start_response)
         return answer
+
+    def _reason(self, environ: dict[str, Any]) -> str | None:
+        """Why a request is not served."""
+        waited = environ.get(WAITED, 0.0)
+        if environ.get(CLOSED):
+            LOG.info("A request is refused, because the service stops")
+            return "The service is being stopped."
+        if not self._longest or waited <= self._longest:
+            return None
+        LOG.warning(
+            "A request is refused, for which there was no thread for %.0f s: see [api] threads and "
+            "queue_timeout",
+            waited,
+        )
+        return f"There are too many requests: this one has waited for {waited:.0f} s."

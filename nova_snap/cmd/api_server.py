@@ -2,6 +2,7 @@
 """The REST API on a port of its own: an HTTP server whose threads are for requests only."""
 
 import logging
+import math
 import threading
 import time
 from typing import Any, Final
@@ -61,7 +62,9 @@ class APIServer:
         LOG.info("The API listens on %s port %d", *self._address)
 
     def stop(self) -> None:
-        """Serve what has come in, within graceful_shutdown_timeout, and close."""
+        """Serve what has come in, within graceful_shutdown_timeout, and close; what has had no turn
+        by then gets 503."""
+        self._server.closes = time.monotonic() + self._server.shutdown_timeout
         self._server.stop()
 
 
@@ -73,11 +76,13 @@ class _Server(wsgi.Server):
 
     :ivar request_timeout: seconds that a client may take to send a request.
     :ivar body_limit: bytes that a body in chunks may have.
+    :ivar closes: when nothing more is begun, on the monotonic clock, while it is being stopped.
     """
 
     ConnectionClass = http.Connection
     request_timeout: float
     body_limit: int
+    closes: float = math.inf
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
         LOG.log(level, "%s", msg, exc_info=traceback)

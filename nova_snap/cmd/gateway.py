@@ -30,6 +30,7 @@ class Gateway(wsgi.WSGIGateway_10):
     def get_environ(self) -> dict[str, Any]:  # type: ignore[override]
         environ: dict[str, Any] = super().get_environ()  # type: ignore[no-untyped-call]
         environ[overload.WAITED] = self._waited()
+        environ[overload.CLOSED] = time.monotonic() > self.req.server.closes
         return environ
 
     def respond(self) -> None:

@@ -35,7 +35,7 @@ class Plan:
     delay: float = 1.0
     places: int = 5
     size: int = 64 << 10
-    answer_seconds: float = 60.0
+    answer_seconds: float = 90.0
     poll_seconds: float = 0.5
 
     def __post_init__(self) -> None:

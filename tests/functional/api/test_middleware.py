@@ -118,8 +118,11 @@ def test_the_page_is_never_longer_than_the_operator_wants(service: Service) -> N
 
 
 class TestOverload:
-    def answer(self, service: Service, path: str, waited: float) -> webob.Response:
-        request = webob.Request.blank(path, environ={overload.WAITED: waited})
+    def answer(
+        self, service: Service, path: str, waited: float, closed: bool = False
+    ) -> webob.Response:
+        environ = {overload.WAITED: waited, overload.CLOSED: closed}
+        request = webob.Request.blank(path, environ=environ)
         request.headers["X-Auth-Token"] = svc.TOKEN
         return request.get_response(service.app)
 
@@ -145,6 +148,11 @@ class TestOverload:
         assert self.answer(service, "/v2.1/servers", 44).status_int == 200
         # A load balancer wants to know whether the process lives.
         assert self.answer(service, "/healthcheck", 46).status_int == 200
+
+    def test_whose_turn_comes_when_the_service_should_have_stopped(self, service: Service) -> None:
+        response = self.answer(service, "/v2.1/servers", 1, closed=True)
+        assert response.status_int == 503
+        assert "being stopped" in response.json["serviceUnavailable"]["message"]
 
     def test_the_bound_can_be_taken_away(self, service: Service) -> None:
         service.conf.set_override("queue_timeout", 0, "api")

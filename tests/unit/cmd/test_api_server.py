@@ -30,12 +30,16 @@ class Application:
         self.may = threading.Event()
         self.may.set()
         self.waited: dict[str, float] = {}
+        self.closed: set[bool] = set()
+        self.seconds = 0.0
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
         self.waited[environ["PATH_INFO"]] = environ[overload.WAITED]
+        self.closed.add(environ[overload.CLOSED])
         assert self.may.wait(SOON)
+        time.sleep(0 if environ[overload.CLOSED] else self.seconds)
         start_response("200 OK", [("Content-Length", "2")])
         return [b"ok"]
 
@@ -46,20 +50,28 @@ def application() -> Application:
 
 
 @pytest.fixture
-def port(
+def server(
     conf: cfg.ConfigOpts, application: Application, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[int]:
+) -> Iterator[APIServer]:
     monkeypatch.setattr(api_server, "WAITING", WAITING)
     monkeypatch.setattr(api_server, "IDLE", IDLE)
     with socket.create_server(("127.0.0.1", 0)) as probe:
         free: int = probe.getsockname()[1]
     conf.set_override("osapi_compute_listen_port", free)
     conf.set_override("threads", THREADS, "api")
-    server = APIServer(conf, application)
-    server.start()
-    yield free
+    conf.set_override("graceful_shutdown_timeout", 1)
+    made = APIServer(conf, application)
+    made.start()
+    yield made
     application.may.set()
-    server.stop()
+    made.stop()
+
+
+@pytest.fixture
+def port(server: APIServer, conf: cfg.ConfigOpts) -> int:
+    """Where it listens."""
+    listening: int = conf.osapi_compute_listen_port
+    return listening
 
 
 def connect(port: int) -> socket.socket:
@@ -136,3 +148,21 @@ def test_who_hangs_up_before_his_turn_is_not_served(
         assert answer(patient).endswith(b"ok")
     assert "/gone" not in application.waited
     assert application.waited["/stayed"] >= 0.4
+
+
+def test_a_stop_has_a_bound_though_many_wait(
+    server: APIServer, port: int, application: Application
+) -> None:
+    """Each of them would take as long as the stop may."""
+    application.seconds = 1.0
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connect(port)) for _ in range(WAITING)]
+        for client in clients:
+            client.sendall(REQUEST)
+        while not application.waited:
+            time.sleep(0.01)
+        began = time.monotonic()
+        server.stop()
+        took = time.monotonic() - began
+    assert took < WAITING / THREADS * application.seconds / 2
+    assert application.closed == {True, False}
