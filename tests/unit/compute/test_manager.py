@@ -344,6 +344,7 @@ class TestRefusal:
         manager.snapshot_instance(context, instance.uuid, image_id)
         images.go_on.set()
         ended(context, instance)
+        wait_until(lambda: SnapshotRequest.get(context, image_id) is None)
         manager.snapshot_instance(context, instance.uuid, image_id)
         assert images.records[image_id]["status"] == "active"
         assert images.data[image_id] == snapshot_data(instance.uuid, SIZE)
