@@ -20,7 +20,7 @@ def test_nothing_is_lost(tmp_path: Path) -> None:
     said = [f"seed {seed}"]
     with OutageWorld(tmp_path) as world:
         scenarios = [SCENARIOS[name] for name in CHOSEN]
-        runner = Runner(world, seed, said.append, scenarios)
+        runner = Runner(world, seed, said.append, scenarios, down=(0.1, 1.0))
         runner.prepare()
         for name in VICTIMS:
             runner.run(name, 1)

@@ -7,6 +7,7 @@ import collections
 import contextlib
 import dataclasses
 import random
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,6 +34,10 @@ _AGAIN_SHARE = 0.2
 
 # All of one configuration: nothing but what dies is started again.
 PLAIN = tuple(SCENARIOS[name] for name in ("stream-paused", "stream-quiesced", "offline", "backup"))
+
+# Of what was logged about a loss.
+_EXCERPT = 12000
+_NOISE = re.compile(r" INFO | ERROR \S+ {2,}(File |\S)| ERROR \S+ +\^+$")
 
 Say = Callable[[str], None]
 Point = tuple[str, str, str, int]
@@ -88,12 +93,19 @@ class Runner:
     :param seed: of every choice.
     :param say: is told of each kill as it is judged.
     :param scenarios: what is asked for, of :data:`PLAIN`.
+    :param down: for how many seconds a victim stays dead: at least, and at most.
     """
 
     def __init__(
-        self, world: OutageWorld, seed: int, say: Say, scenarios: Sequence[Scenario] = PLAIN
+        self,
+        world: OutageWorld,
+        seed: int,
+        say: Say,
+        scenarios: Sequence[Scenario] = PLAIN,
+        down: tuple[float, float] = DOWN_SECONDS,
     ) -> None:
         self._world = world
+        self._down = down
         self._scenarios = scenarios
         self._rng = random.Random(seed)
         self._say = say
@@ -216,7 +228,7 @@ class Runner:
     def _stay_down(self, victim: Victim, crowd: Crowd, late: Scenario | None) -> float:
         """:returns: the seconds until it served again."""
         began = time.monotonic()
-        down = self._rng.uniform(*DOWN_SECONDS)
+        down = self._rng.uniform(*self._down)
         if late is not None:
             moment = self._rng.uniform(0, down)
             time.sleep(moment)
@@ -290,4 +302,6 @@ def _until_ended(trace: Sequence[tuple[str, str, int]]) -> Sequence[tuple[str, s
 
 
 def _excerpt(log: str) -> str:
-    return "\n".join(f"     | {line}" for line in log.splitlines() if " INFO " not in line)[-12000:]
+    """What matters of a log, without the inner lines of tracebacks."""
+    lines = [line for line in log.splitlines() if not _NOISE.search(line)]
+    return "\n".join(f"     | {line}" for line in lines)[-_EXCERPT:]
