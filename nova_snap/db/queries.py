@@ -12,7 +12,7 @@ from oslo_db import exception as db_exception
 from oslo_utils import timeutils
 from sqlalchemy import orm
 
-from nova_snap.db import models
+from nova_snap.db import models, regexp
 
 _MYSQL_REGEXP_ERROR = 1139
 _POSTGRESQL_REGEXP_ERROR = "2201B"
@@ -135,7 +135,7 @@ def instance_list(
     """
     query = session.query(models.Instance).filter(*_conditions(filters))
     if filters.name is not None:
-        _check_expression(filters.name)
+        _check_expression(session, filters.name)
         query = query.filter(models.Instance.display_name.regexp_match(filters.name))
     last = sort[-1][1] if sort else "desc"
     query = _page(query, [*sort, ("id", last)], marker).limit(limit)
@@ -205,11 +205,25 @@ def _conditions(filters: InstanceFilters) -> list[sa.ColumnElement[bool]]:
     return found
 
 
-def _check_expression(expression: str) -> None:
+def _check_expression(session: orm.Session, expression: str) -> None:
     try:
         re.compile(expression)
     except re.error as error:
         raise BadExpression(f"not a regular expression: {error}") from error
+    connection = session.connection()
+    if connection.dialect.name != "sqlite":
+        return
+    try:
+        regexp.compiled(expression)
+    except regexp.UnsupportedExpression as error:
+        raise BadExpression(f"SQLite cannot use this regular expression: {error}") from error
+    # In place of SQLAlchemy's own, which is Python's re.
+    driver: Any = connection.connection.driver_connection
+    driver.create_function("regexp", 2, _sqlite_regexp, deterministic=True)
+
+
+def _sqlite_regexp(expression: str, value: object) -> bool:
+    return value is not None and regexp.compiled(expression)(str(value))
 
 
 def _is_about_expression(error: Exception) -> bool:

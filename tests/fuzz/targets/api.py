@@ -95,6 +95,8 @@ class API(Target):
         made = svc.Service(directory / "template")
         made.populate()
         made.offer()
+        # For expressions that try every way.
+        made.add("00000000-0000-0000-0000-000000000009", display_name="a" * 254 + "!")
         self.furnish(made)
         made.close()
         self._template = made.path

@@ -215,6 +215,22 @@ class TestInstanceList:
         with pytest.raises(exception.MarkerNotFound, match=marker):
             InstanceList.get_by_filters(context, filters, marker=marker)
 
+    def test_an_expression_that_takes_for_ever_does_not(
+        self, context: RequestContext, three: list[Instance]
+    ) -> None:
+        """Python's own would need a year for a name of 40 letters."""
+        make_instance(context, display_name="a" * 254 + "!")
+        wanted = make_instance(context, display_name="a" * 255)
+        found = InstanceList.get_by_filters(context, InstanceFilters(name="^(a+)+$"))
+        assert [instance.uuid for instance in found] == [wanted.uuid]
+
+    @pytest.mark.parametrize("expression", ["(a+)+\\1", "(?:){2000000000}"])
+    def test_an_expression_that_sqlite_cannot_use(
+        self, context: RequestContext, expression: str
+    ) -> None:
+        with pytest.raises(exception.InvalidFilter, match="SQLite cannot use"):
+            InstanceList.get_by_filters(context, InstanceFilters(name=expression))
+
     @pytest.mark.parametrize("expression", ["web(", "*", "[a"])
     def test_a_bad_expression(self, context: RequestContext, expression: str) -> None:
         with pytest.raises(exception.InvalidFilter) as caught:
