@@ -64,7 +64,8 @@ def exists(root: etree._Element, device: HostDevice, domain: str) -> bool:
 
 def plain(element: etree._Element) -> str:
     """The element without what libvirt gives anew at each attach."""
-    copy = etree.fromstring(etree.tostring(element, with_tail=False))
+    # Not as ASCII: a name that has other characters cannot be written so.
+    copy = etree.fromstring(etree.tostring(element, with_tail=False, encoding="unicode"))
     for child in copy.findall("alias"):
         copy.remove(child)
     return str(etree.tostring(copy, encoding="unicode"))

@@ -91,6 +91,13 @@ def test_device_exists():
     assert not domain_xml.device_exists(domain(HOSTDEVS), gone, "web")
 
 
+def test_a_device_with_names_that_are_not_ascii():
+    pci = "<hostdev mode='subsystem' type='pci'><source><address bus='1'/></source><é ü='1'/>"
+    (found,) = parse(f"{pci}</hostdev>").host_devices
+    assert "<é ü=" in found.xml
+    assert domain_xml.device_exists(domain(found.xml), found, "web")
+
+
 def test_usb_device_with_the_same_numbers():
     usb = "<hostdev mode='subsystem' type='usb'><source><address bus='6'/></source></hostdev>"
     pci = HostDevice("pci", "0000:06:00.0", usb.replace("usb", "pci"))
