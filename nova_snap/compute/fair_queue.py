@@ -18,7 +18,7 @@ from oslo_log import log
 LOG = log.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Ticket:
     """A task that was handed in.
 
@@ -44,6 +44,8 @@ class FairQueue:
         self._changed = threading.Condition()
         self._waiting: dict[str, deque[Ticket]] = {}
         self._running: Counter[str] = Counter()
+        # Those that count, by when they began.
+        self._places: dict[Ticket, float] = {}
         self._served: dict[str, int] = {}
         self._turns = itertools.count(1)
         self._numbers = itertools.count()
@@ -81,6 +83,19 @@ class FairQueue:
                         return True
         return False
 
+    def give_up(self, seconds: float) -> list[Hashable]:
+        """Let others have the places of what has been running for longer. It cannot be ended: its
+        thread stays until it comes back by itself.
+
+        :returns: the keys.
+        """
+        with self._changed:
+            since = time.monotonic() - seconds
+            late = [ticket for ticket, began in self._places.items() if began < since]
+            for ticket in late:
+                self._leave(ticket)
+        return [ticket.key for ticket in late]
+
     def close(self) -> list[Hashable]:
         """Begin nothing any more, and take nothing.
 
@@ -113,9 +128,22 @@ class FairQueue:
             if not self._waiting[group]:
                 del self._waiting[group]
             self._running[group] += 1
+            self._places[ticket] = time.monotonic()
             self._served[group] = next(self._turns)
             name = f"{self._name}-{next(self._numbers)}"
             threading.Thread(target=self._run, args=[ticket], name=name, daemon=True).start()
+
+    def _leave(self, ticket: Ticket) -> None:
+        if self._places.pop(ticket, None) is None:
+            # It was given up.
+            return
+        self._running[ticket.group] -= 1
+        if not self._running[ticket.group]:
+            del self._running[ticket.group]
+        if not self._running and not self._waiting:
+            self._served.clear()
+        self._fill()
+        self._changed.notify_all()
 
     @staticmethod
     def _next(
@@ -147,10 +175,4 @@ class FairQueue:
             LOG.exception("A task failed without a word")
         finally:
             with self._changed:
-                self._running[ticket.group] -= 1
-                if not self._running[ticket.group]:
-                    del self._running[ticket.group]
-                if not self._running and not self._waiting:
-                    self._served.clear()
-                self._fill()
-                self._changed.notify_all()
+                self._leave(ticket)

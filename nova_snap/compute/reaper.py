@@ -26,6 +26,7 @@ from nova_snap import exception
 from nova_snap.compute import recovery, snapshot_kinds, task_states, volume_leftovers
 from nova_snap.compute.periodic import Periodic, Task
 from nova_snap.compute.recovery import ImageStore
+from nova_snap.compute.snapshot_queue import STUCK_SECONDS
 from nova_snap.context import RequestContext
 from nova_snap.db.session import Database
 from nova_snap.objects.instance import Instance, InstanceFilters, InstanceList
@@ -45,8 +46,6 @@ _LEASE_SECONDS: Final = 300.0
 _ORPHAN_SECONDS: Final = 600.0
 # An image that the service may not delete is not looked at for ever.
 _FORGET_SECONDS: Final = 7 * 24 * 3600.0
-# What a snapshot that was cancelled may take to put its guest right.
-_STUCK_SECONDS: Final = 900.0
 # At most; a short snapshot_pending_timeout is looked after more often.
 _LOOK_SECONDS: Final = 60.0
 
@@ -188,7 +187,7 @@ class Reaper:
         return (
             request is not None
             and request.phase == RUNNING
-            and _age(request.phase_since) > self._snapshot_timeout + _STUCK_SECONDS
+            and _age(request.phase_since) > self._snapshot_timeout + STUCK_SECONDS
         )
 
     # -- ending ----------------------------------------------------------------------------

@@ -27,6 +27,9 @@ LOG = log.getLogger(__name__)
 
 EVENT: Final = "compute_queue_snapshot"
 
+STUCK_SECONDS: Final = 900.0
+"""What a snapshot that was cancelled may take to put its guest right."""
+
 # So many of those that wait are looked after in one round: the image service is asked for each.
 _LOOKED_AFTER: Final = 10
 
@@ -56,6 +59,7 @@ class SnapshotQueue:
     :param size: how many run at the same time.
     :param run: takes a snapshot.
     :param fail: ends one that has not begun, with a reason.
+    :param timeout: seconds that a snapshot may take; 0 for as long as it wants.
     """
 
     def __init__(
@@ -65,12 +69,14 @@ class SnapshotQueue:
         images: Images,
         run: Callable[[Request], None],
         fail: Callable[[Request, Exception], None],
+        timeout: float = 0,
     ) -> None:
         self._queue = FairQueue(size, "snapshot")
         self._host = host
         self._images = images
         self._run = run
         self._fail = fail
+        self._timeout = timeout
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
         self._looks = 0
@@ -100,7 +106,11 @@ class SnapshotQueue:
             self._tell(entry, before)
 
     def look(self, context: RequestContext) -> None:
-        """Say how far those are that wait, and end those that nobody wants any more."""
+        """Say how far those are that wait, and end those that nobody wants any more. Those that
+        hang have no place any more; see the reaper for what becomes of their instances."""
+        if self._timeout:
+            for stuck in self._queue.give_up(self._timeout + STUCK_SECONDS):
+                LOG.error("The snapshot to image %s hangs; its place is another's now", stuck)
         keys = [str(key) for key in self._queue.waiting()]
         for before, key in enumerate(keys, start=1):
             entry = self._entry(key)

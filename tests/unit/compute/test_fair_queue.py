@@ -139,3 +139,21 @@ def test_what_a_task_raises_is_logged_and_its_place_is_free(
         assert done.wait(SOON)
         assert queue.wait(SOON) == 0
     assert "nobody caught me" in caplog.text
+
+
+def test_what_hangs_has_no_place_any_more() -> None:
+    work = Work(1)
+    work.submit("a1")
+    work.wait_begun(1)
+    work.submit("a2")
+    assert work.queue.give_up(60) == []
+    time.sleep(0.01)
+    assert work.queue.give_up(0.001) == ["a1"]
+    assert work.wait_begun(2) == ["a1", "a2"]
+    # It comes back after all, and frees nothing that it does not have.
+    work.end("a1")
+    work.submit("b1")
+    assert work.queue.waiting() == ["b1"]
+    assert work.queue.wait(0.05) == 1
+    work.end_all()
+    assert work.wait_begun(3)[2] == "b1"
