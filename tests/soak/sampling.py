@@ -26,7 +26,7 @@ JOURNAL = "snapshot_requests"
 # In MiB. Python and the C library keep what they were given, in pieces that do not always fit: that
 # moves by some MiB between two windows, and does not add up.
 SERVICE_GROWTH = 8
-HEAP_GROWTH = 2
+HEAP_GROWTH = 1
 QEMU_GROWTH = 16
 DISK_GROWTH = 16
 # Of a million: a snapshot's own would be some thousand.
