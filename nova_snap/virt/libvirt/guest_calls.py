@@ -37,15 +37,18 @@ class DomainCalls:
         grace: float = 0.0,
     ) -> T:
         """:param function: is given the ``virDomain``."""
-        on_domain = self._on_domain(function)
-        return self._host.call(operation, self.name, on_domain, seconds, give_up, grace)
+        return self._host.call(
+            operation, self.name, function, seconds, give_up, grace, find=self._find
+        )
 
     def _ask(self, operation: str, function: Callable[[Any], T]) -> T:
         """:meth:`_call` for what changes nothing: see :meth:`Host.ask`."""
-        return self._host.ask(operation, self.name, self._on_domain(function))
+        return self._host.ask(
+            operation, self.name, lambda connection: function(self._find(connection))
+        )
 
-    def _on_domain(self, function: Callable[[Any], T]) -> Callable[[Any], T]:
-        return lambda connection: function(connection.lookupByUUIDString(self.uuid))
+    def _find(self, connection: Any) -> Any:
+        return connection.lookupByUUIDString(self.uuid)
 
     @property
     def interruptions(self) -> int:

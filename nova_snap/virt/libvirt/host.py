@@ -100,6 +100,7 @@ class Host:
         seconds: float | None = None,
         give_up: Callable[[], None] | None = None,
         grace: float = 0.0,
+        find: Callable[[Any], Any] | None = None,
     ) -> T:
         """Run one libvirt call with a bound, and translate its errors.
 
@@ -108,6 +109,8 @@ class Host:
         :param function: is given a connection that nobody else uses meanwhile.
         :param seconds: the bound; ``[libvirt] operation_timeout`` if it is ``None``.
         :param give_up: see :func:`nova_snap.virt.libvirt.bounded.call`, as ``grace``.
+        :param find: asked first, for what ``function`` is given instead of the connection. A
+            connection that turns out to be lost by then is made up for: nothing was called yet.
         :raises nova_snap.exception.WaitTimeout:
         :raises nova_snap.exception.LibvirtOperationFailed:
         :raises nova_snap.exception.DomainNotFound:
@@ -116,8 +119,24 @@ class Host:
         """
         if seconds is None:
             seconds = self.operation_timeout
+        called = threading.Event()
+
+        def find_and_call(connection: Any) -> T:
+            found = connection if find is None else find(connection)
+            called.set()
+            return function(found)
+
+        for _attempt in range(_ATTEMPTS - 1):
+            connection = self._connections.take()
+            try:
+                return self._lent(
+                    connection, operation, domain, find_and_call, seconds, give_up, grace
+                )
+            except exception.HypervisorUnavailable:
+                if called.is_set():
+                    raise
         connection = self._connections.take()
-        return self._lent(connection, operation, domain, function, seconds, give_up, grace)
+        return self._lent(connection, operation, domain, find_and_call, seconds, give_up, grace)
 
     def ask(self, operation: str, domain: str, function: Callable[[Any], T]) -> T:
         """:meth:`call` for what changes nothing: asked again if the connection is lost
@@ -128,7 +147,8 @@ class Host:
                 return self._lent(connection, operation, domain, function, self.operation_timeout)
             except exception.HypervisorUnavailable as exc:
                 LOG.debug("%s is asked again: %s", _what(operation, domain), exc)
-        return self.call(operation, domain, function)
+        connection = self._connections.take()
+        return self._lent(connection, operation, domain, function, self.operation_timeout)
 
     def call_on(self, connection: Any, operation: str, function: Callable[[Any], T]) -> T:
         """:meth:`call` on a connection that the caller keeps: that of :meth:`connection`."""
@@ -200,7 +220,10 @@ class Host:
     def define(self, xml: str, name: str) -> Guest:
         """Make the domain of this XML persistent, whether it runs or not."""
         uuid = self.call(
-            "defineXML", name, lambda connection: connection.defineXML(xml).UUIDString()
+            "defineXML",
+            name,
+            lambda connection: connection.defineXML(xml).UUIDString(),
+            find=_working,
         )
         return Guest(self, name=name, uuid=uuid)
 
@@ -268,6 +291,12 @@ class Host:
 
 def _what(operation: str, domain: str) -> str:
     return f"libvirt's {operation} of {domain}" if domain else f"libvirt's {operation}"
+
+
+def _working(connection: Any) -> Any:
+    """The connection, if libvirt answers on it."""
+    connection.getLibVersion()
+    return connection
 
 
 def _is_embedded(uri: str) -> bool:

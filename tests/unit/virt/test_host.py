@@ -185,3 +185,51 @@ def test_lost_connection_is_opened_again(host):
     with pytest.raises(exception.HypervisorUnavailable):
         host.call("someCall", "web", lose)
     assert host.connection() is not first
+
+
+class TestLostMeanwhile:
+    """The connection breaks under a call."""
+
+    @pytest.fixture
+    def breaks(self):
+        def once(answer):
+            def ask(_connection):
+                calls.append(answer)
+                if len(calls) == 1:
+                    raise Error(libvirt.VIR_ERR_RPC, libvirt.VIR_FROM_RPC)
+                return answer
+
+            return ask
+
+        calls = []
+        return once
+
+    def test_a_question_is_asked_again(self, host, breaks):
+        before = host.interruptions
+        assert host.ask("someQuestion", "web", breaks(7)) == 7
+        assert host.interruptions == before + 1
+
+    def test_what_was_not_called_yet_is_called(self, host, breaks):
+        made = []
+        host.call("someCall", "web", made.append, find=breaks("domain"))
+        assert made == ["domain"]
+
+    def test_what_may_have_been_obeyed_is_not_called_again(self, host, breaks):
+        with pytest.raises(exception.HypervisorUnavailable):
+            host.call("someCall", "web", breaks(7), find=lambda _connection: "domain")
+
+    def test_it_is_not_tried_for_ever(self, host):
+        tried = []
+
+        def never(_connection):
+            tried.append(True)
+            raise Error(libvirt.VIR_ERR_RPC, libvirt.VIR_FROM_RPC)
+
+        for call in (
+            lambda: host.ask("someQuestion", "web", never),
+            lambda: host.call("someCall", "web", list, find=never),
+        ):
+            tried.clear()
+            with pytest.raises(exception.HypervisorUnavailable):
+                call()
+            assert len(tried) == 3
