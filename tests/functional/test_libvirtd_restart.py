@@ -154,7 +154,7 @@ def until(condition):
 
 
 class TestStream:
-    @pytest.mark.parametrize("call", ["describe", "disk_capacity", "begin_backup", "abort_job"])
+    @pytest.mark.parametrize("call", ["describe", "begin_backup", "abort_job"])
     def test_killed_before_a_call(self, world, still, outage, monkeypatch, call):
         before(monkeypatch, LibvirtGuest, call, outage)
         assert_same(world, still)
@@ -167,7 +167,7 @@ class TestStream:
         assert_same(world, still)
         outage.wait()
 
-    @pytest.mark.parametrize("seconds", [0, 0.005, 0.01, 0.015])
+    @pytest.mark.parametrize("seconds", [0.005, 0.015])
     def test_killed_while_the_job_begins(self, world, still, outage, monkeypatch, seconds):
         """It has begun or it has not: there is an image, or a reason; and the next one works."""
         during(monkeypatch, LibvirtGuest, "begin_backup", outage, seconds)
@@ -214,7 +214,7 @@ class TestStream:
 
 
 class TestOtherMethods:
-    @pytest.mark.parametrize("call", ["start_copy", "block_job", "abort_block_job"])
+    @pytest.mark.parametrize("call", ["start_copy", "abort_block_job"])
     def test_mirror(self, world, still, outage, monkeypatch, call):
         world.set(snapshot_method="mirror")
         before(monkeypatch, LibvirtGuest, call, outage)
