@@ -4,6 +4,7 @@ trusts what it is answered."""
 
 import contextlib
 import json
+import threading
 import urllib.parse
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, cast
@@ -13,7 +14,6 @@ import requests
 from oslo_log import log
 from urllib3 import exceptions as urllib3_exceptions
 
-from nova_snap import exception
 from nova_snap.image import records
 from nova_snap.image.connection import Breaker
 from nova_snap.image.upload import Body
@@ -24,6 +24,8 @@ BROKEN: Final = (requests.RequestException, urllib3_exceptions.HTTPError)
 """What a connection that breaks raises, and an answer that is no JSON."""
 
 _PAGE: Final = 200
+# How many times the timeout of one step a whole request may take.
+_WHOLE: Final = 2
 # Of what is said by somebody who says it in a way of his own.
 _WORDS: Final = 1000
 
@@ -53,9 +55,18 @@ def _request(client: Any, method: str, path: str, **how: Any) -> requests.Respon
     own = client.http_client
     LOG.debug("%s %s%s", method, own.endpoint, path)
     headers = {**how.pop("headers", {}), **request_id(own)}
-    response: requests.Response = own.session.request(
-        method, f"{own.endpoint}{path}", headers=headers, timeout=own.timeout, **how
-    )
+    breaker = Breaker()
+    # The session's own timeout begins again with each byte.
+    limit = threading.Timer(_WHOLE * own.timeout, breaker.break_off)
+    limit.daemon = True
+    with _breakable(own.session, breaker) as session:
+        limit.start()
+        try:
+            response = session.request(
+                method, f"{own.endpoint}{path}", headers=headers, timeout=own.timeout, **how
+            )
+        finally:
+            limit.cancel()
     if not response.ok:
         raise refusal(response)
     return response
@@ -68,6 +79,13 @@ def request_id(own: Any) -> dict[str, str]:
 
 def refusal(response: requests.Response) -> glanceclient.exc.HTTPException:
     """glanceclient's error for an answer, also for one whose body it cannot read."""
+    error = _refusal(response)
+    # It has no class for some codes, such as 415, and forgets those.
+    error.code = response.status_code
+    return error
+
+
+def _refusal(response: requests.Response) -> glanceclient.exc.HTTPException:
     kind = type(glanceclient.exc.from_response(response, None))
     try:
         said = response.json()["message"]
@@ -84,13 +102,14 @@ def _unusable(method: str, path: str, wrong: str = "") -> glanceclient.exc.Commu
 
 
 def _ask_record(client: Any, method: str, path: str, image_id: str, **how: Any) -> dict[str, Any]:
-    """:raises nova_snap.exception.ImageServiceError: if the answer is about another image."""
+    """:raises glanceclient.exc.CommunicationError: also if the answer is about another image."""
     found = ask(client, method, path, **how)
     if (wrong := records.problem(found)) is not None:
         raise _unusable(method, path, wrong)
     if found["id"] != image_id:
-        reason = f"what it says of image {image_id} is the record of another image, {found['id']}"
-        raise exception.ImageServiceError(reason=reason)
+        raise glanceclient.exc.CommunicationError(
+            message=f"its record of image {image_id} is that of another image, {found['id']}"
+        )
     return found
 
 

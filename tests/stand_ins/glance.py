@@ -198,11 +198,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 status, answer = self._route(path.split("/"), query, body)
             except Refused as error:
                 return error.status, {"message": str(error)}
-            image_id = answer["id"] if path == "images" and "id" in answer else path.split("/")[1]
+            named = path.split("/")[1] if "/" in path else ""
+            image_id = answer.get("id", named) if isinstance(answer, dict) else named
             if isinstance(fault, faults.Spoil) and image_id in images.records:
                 images.records[image_id].update(fault.record)
                 answer = dict(images.records[image_id]) if isinstance(answer, dict) else answer
-            if isinstance(fault, faults.Vanish):
+            if isinstance(fault, faults.Vanish) and image_id in images.records:
                 images.delete(image_id)
             if isinstance(fault, faults.Lie) and isinstance(answer, dict):
                 answer = {**answer, **fault.says}

@@ -7,10 +7,12 @@ never said to be.
 """
 
 import dataclasses
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from nova_snap import exception
 from tests.fixtures.service import configuration
 from tests.stand_ins.faults import (
     Answer,
@@ -21,10 +23,11 @@ from tests.stand_ins.faults import (
     Refuse,
     Spoil,
     Stall,
+    Trickle,
     Truncate,
     Vanish,
 )
-from tests.unit.faults.world import SIZE, World
+from tests.unit.faults.world import SIZE, SOON, World
 
 UPLOAD = ("PUT", "images/*/file")
 LOOK = ("GET", "images/*")
@@ -84,6 +87,7 @@ CASES = {
     "properties-have-no-answer": Case(PROPERTIES, Stall("headers"), UNREACHABLE),
     "properties-have-half-an-answer": Case(PROPERTIES, Stall("answer"), UNREACHABLE),
     "properties-have-half-an-answer-once": Case(PROPERTIES, Stall("answer"), None, times=1),
+    "properties-answered-byte-by-byte": Case(PROPERTIES, Trickle(), UNREACHABLE),
     # It truncates.
     "properties-truncated": Case(PROPERTIES, Truncate(), UNREACHABLE),
     "properties-truncated-once": Case(PROPERTIES, Truncate(), None, times=1),
@@ -112,7 +116,7 @@ CASES = {
         UPLOAD, Spoil({"size": None, "os_hash_value": None}), "neither how many bytes"
     ),
     "no-bytes": Case(UPLOAD, Spoil({"size": 0}), "holds 0 bytes"),
-    "other-image": Case(PROPERTIES, Lie({"id": "another"}), "another image"),
+    "other-image": Case(PROPERTIES, Lie({"id": "another"}), UNREACHABLE),
     "deleted-meanwhile": Case(UPLOAD, Vanish(), GONE),
     "deleted-before": Case(PROPERTIES, Vanish(), GONE),
     "deleted-in-name": Case(UPLOAD, Spoil({"status": "deleted"}), GONE),
@@ -136,3 +140,72 @@ def test_fault(world: World, name: str) -> None:
         assert not world.is_remembered(outcome.image_id)
     assert outcome.seconds < 10
     world.assert_next_one_works(instance)
+
+
+def test_it_is_not_there(world: World) -> None:
+    """The image stays, and is remembered: nobody can say to whom it should be deleted."""
+    instance = world.add_instance()
+    began = time.monotonic()
+    stall = world.glance.inject(*PROPERTIES, Stall("headers"))
+    image_id = world.ask(instance).json["image_id"]
+    assert stall.met.wait(SOON)
+    with world.glance.away():
+        outcome = world.outcome(instance, image_id, began)
+    assert UNREACHABLE in (outcome.message or "")
+    assert world.glance.images.records[image_id]["status"] == "queued"
+    assert world.is_remembered(image_id)
+    world.assert_next_one_works(instance)
+
+
+def test_a_delete_that_it_only_pretends(world: World) -> None:
+    """The same."""
+    instance = world.add_instance()
+    world.glance.inject(*UPLOAD, Refuse(413, "over quota"))
+    world.glance.inject(*DELETE, Pretend())
+    outcome = world.snapshot(instance)
+    assert "over quota" in (outcome.message or "")
+    assert world.status_of(outcome) == "queued"
+    assert world.is_remembered(outcome.image_id)
+    world.assert_next_one_works(instance)
+
+
+REFUSED = {
+    "503": (Refuse(503), 503),
+    "403": (Refuse(403, "not here"), 403),
+    "418": (Refuse(418, "a teapot"), 502),
+    "half-a-record": (Truncate(announced=False), 202),
+    "page": (Answer(b"<html></html>", content_type="text/html"), 503),
+    "no-answer": (Stall("headers"), 503),
+    "other-image": (Lie({"id": "another"}), 202),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_record_that_cannot_be_had(world: World, name: str) -> None:
+    """The request is refused, and nothing is left that nobody looks for; or the record of the
+    first try is found."""
+    fault, code = REFUSED[name]
+    before = set(world.glance.images.records)
+    instance = world.add_instance()
+    world.glance.inject(*CREATE, fault)
+    began = time.monotonic()
+    answer = world.ask(instance)
+    assert answer.status_int == code
+    if code == 202:
+        outcome = world.outcome(instance, answer.json["image_id"], began)
+        assert world.is_good(instance, outcome)
+    else:
+        assert world.request("GET", f"/servers/{instance.uuid}/os-instance-actions").json == {
+            "instanceActions": []
+        }
+        left = set(world.glance.images.records) - before
+        assert all(world.is_remembered(image_id) for image_id in left)
+    assert time.monotonic() - began < SOON
+    world.assert_next_one_works(instance)
+
+
+def test_a_list_that_goes_in_a_circle_ends(world: World) -> None:
+    image = world.glance.images.create({"name": "a"})
+    world.glance.inject("GET", "images", Lie({"next": f"/v2/images?marker={image['id']}"}))
+    with pytest.raises(exception.ImageServiceUnavailable, match="none of the Image API"):
+        world.images.get_all(world.context, {"name": "a"})

@@ -107,7 +107,8 @@ class World:
 
     def _compute_service(self) -> ComputeService:
         conf, database = self.conf, self.database
-        images, locks = glance.API(conf), InstanceLocks()
+        self.images = images = glance.API(conf)
+        locks = InstanceLocks()
         self.driver = driver = self._make_driver(conf, images)
         compute_rpcapi = rpcapi.ComputeAPI(conf, self._transport)
         manager = ComputeManager(
