@@ -11,6 +11,10 @@ from nova_snap import exception
 from nova_snap.image import http
 
 _RETRY_CODES: Final = (500, 502, 503, 504)
+_UNFIT: Final = (
+    "the data look like another format than the image's disk_format, or like one that is not safe; "
+    "what a guest writes to a raw disk may do so, and in an image of the format qcow2 it does not"
+)
 _UNAUTHORIZED: Final = "the token has expired, was revoked, or is not one that it knows (401)"
 
 
@@ -47,6 +51,9 @@ def _from_http(
         return exception.ImageConflict(image_id=image_id, reason=reason)
     if error.code == 413:
         return exception.ImageTooLarge(reason=reason)
+    if error.code == 415:
+        # Since its release 29 it looks at what it is sent.
+        return exception.ImageRejected(image_id=image_id, reason=f"{_UNFIT}: {reason}")
     return exception.ImageServiceError(reason=reason)
 
 

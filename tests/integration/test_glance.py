@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from oslo_config import cfg
 from nova_snap import exception
 from nova_snap.context import RequestContext
 from nova_snap.image import glance as image_glance
+from tests.fixtures.commands import run
 from tests.fixtures.glance import Glance
 from tests.fixtures.proxy import BreakingProxy
 
@@ -343,3 +345,56 @@ class TestUnavailable:
         client = trusted_glance.client(user_id="kim", project_id="shop")
         found = [one["id"] for one in client.images.list(filters={"name": name})]
         assert found == [image["id"]]
+
+
+class TestPretenders:
+    """What a guest writes to its raw disk may look like another format to Glance."""
+
+    @pytest.mark.parametrize(
+        "pieces",
+        [
+            {32769: b"CD001\1"},
+            {510: b"\x55\xaa", 512: b"EFI PART", 32769: b"CD001\1"},
+            {0: b"QFI\xfb\0\0\0\3"},
+            {0: b"KDMV\1\0\0\0"},
+            {510: b"\x55\xaa"},
+        ],
+        ids=["iso", "iso and gpt", "qcow2", "vmdk", "no partition"],
+    )
+    def test_raw_image(
+        self, api: image_glance.API, asker: RequestContext, pieces: dict[int, bytes]
+    ) -> None:
+        """It takes the very bytes, or the reason says what can be done. It differs by release."""
+        content = bytearray(1 << 20)
+        for offset, piece in pieces.items():
+            content[offset : offset + len(piece)] = piece
+        image = api.create(asker, SNAPSHOT)
+        said = ""
+        try:
+            api.update(asker, image["id"], UPLOAD, io.BytesIO(content), len(content))
+        except exception.ImageRejected as error:
+            said = str(error)
+        record = api.get(asker, image["id"])
+        if said:
+            assert "in an image of the format qcow2 it does not: " in said
+            assert "415" in said
+            assert record["status"] == "queued"
+        else:
+            assert record["status"] == "active"
+            assert record["os_hash_value"] == hashlib.sha512(content).hexdigest()
+
+    def test_qcow2_image_of_it(
+        self, api: image_glance.API, asker: RequestContext, tmp_path: Path
+    ) -> None:
+        """As the error says."""
+        content = bytearray(1 << 20)
+        content[32769:32774] = b"CD001"
+        content[:4] = b"QFI\xfb"
+        raw, qcow2 = tmp_path / "raw", tmp_path / "qcow2"
+        raw.write_bytes(content)
+        run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, qcow2)
+        image = api.create(asker, SNAPSHOT)
+        data = qcow2.read_bytes()
+        metadata = {"disk_format": "qcow2", "container_format": "bare"}
+        api.update(asker, image["id"], metadata, io.BytesIO(data), len(data))
+        assert api.get(asker, image["id"])["status"] == "active"

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages while there is no broker; with one they are among the integration tests."""
 
+import logging
 import time
+import traceback
 from collections.abc import Iterator
 
 import oslo_messaging
@@ -47,3 +49,23 @@ def test_a_call_without_a_broker(
     began = time.monotonic()
     rpc.close(transport)
     assert time.monotonic() - began < SOON
+
+
+def test_the_password_of_the_broker_is_in_no_log_and_no_error(
+    conf: cfg.ConfigOpts, context: RequestContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    password, token = "password-of-the-broker", "token-of-the-user"
+    conf.set_override("transport_url", f"rabbit://nova_snap:{password}@127.0.0.1:{free_port()}/v")
+    conf.set_override("send_retries", 0, "rpc")
+    context.auth_token = token
+    caplog.set_level(logging.DEBUG)
+    transport = rpc.get_transport(conf)
+    with pytest.raises(exception.MessagingUnavailable) as caught:
+        rpcapi.ComputeAPI(conf, transport).snapshot_instance(
+            context, make_instance(context), "image"
+        )
+    transport.cleanup()
+    told = "".join(traceback.format_exception(caught.value)) + caplog.text
+    assert "refused" in told
+    assert password not in told
+    assert token not in told
