@@ -62,6 +62,7 @@ class Listener:
         self._closed = threading.Event()
         self._connection: Any = None
         self._registered: int | None = None
+        self._deaf = False
 
     def add(self, callback: Callback) -> None:
         """Have ``callback`` called; the first one begins the listening.
@@ -125,11 +126,15 @@ class Listener:
                 ),
             )
             self._connection = connection
+            self._deaf = False
             if gap:
                 LOG.info("Events of guests come again; some may have been lost")
                 self._note_all()
         except exception.NovaSnapError as exc:
-            LOG.warning("No events of guests come: %s", exc)
+            # Said once, not with every look.
+            level = logging.DEBUG if self._deaf else logging.WARNING
+            LOG.log(level, "No events of guests come: %s", exc)
+            self._deaf = True
 
     def _note(
         self,

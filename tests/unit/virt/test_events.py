@@ -123,7 +123,7 @@ def test_events_come_in_order(host, listener):
     ]  # fmt: skip
 
 
-def test_they_come_again_after_the_connection_was_lost(host, listener):
+def test_they_come_again_after_the_connection_was_lost(host, listener, caplog):
     seen = listen(listener)
     first, host.current = host.current, None
     for _ in range(3):
@@ -132,6 +132,7 @@ def test_they_come_again_after_the_connection_was_lost(host, listener):
     # What was missed meanwhile is made up for.
     assert seen.get(timeout=10) == (UUID, power_state.PAUSED)
     assert first.callbacks == {}
+    assert caplog.text.count("No events of guests come") == 1
     second.tell(libvirt.VIR_DOMAIN_EVENT_RESUMED)
     assert seen.get(timeout=10) == (UUID, power_state.RUNNING)
 
