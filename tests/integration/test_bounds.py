@@ -95,4 +95,4 @@ class TestBroker:
             assert time.monotonic() - began < SOON
         finally:
             rabbitmq.service.resume()
-            transport.cleanup()
+            rpc.close(transport)

@@ -17,6 +17,7 @@ from oslo_config import cfg
 from nova_snap.compute import power_state, vm_states
 from nova_snap.db import migration
 from nova_snap.db.session import Database
+from nova_snap.objects import flavor
 from nova_snap.objects.instance import Instance
 from nova_snap.virt.fake import snapshot_data
 from tests.fixtures.service import configuration, make_context, make_instance
@@ -26,10 +27,15 @@ from tests.unit.faults.world import SOON, TOKEN, World
 PHASES = ["image_snapshot", "image_pending_upload", "image_uploading"]
 
 
+BUILD_SECONDS = 2
+
+
 @pytest.fixture(scope="module")
 def _world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with configuration(tmp_path_factory.mktemp("world")) as conf, World(conf) as made:
-        yield made
+    with configuration(tmp_path_factory.mktemp("world")) as conf:
+        conf.set_override("instance_build_timeout", BUILD_SECONDS)
+        with World(conf) as made:
+            yield made
 
 
 @pytest.fixture
@@ -130,6 +136,25 @@ def test_an_action_that_is_only_said_to_be_done(world: World) -> None:
     assert world.driver.get_info(instance).state == power_state.RUNNING
     after = Instance.get_by_uuid(world.context, instance.uuid)
     assert after.power_state == power_state.RUNNING
+
+
+def test_a_build_that_stalls_is_given_up(world: World) -> None:
+    flavor.Flavor("1", "m1.tiny", 512, 1, 1).create(world.context)
+    formats = {"disk_format": "raw", "container_format": "bare", "min_disk": 0, "min_ram": 0}
+    image = world.glance.images.create({"name": "base", "visibility": "public", **formats})
+    world.glance.images.keep(image["id"], bytes(512))
+    set_faults(world, "*@spawn:stall")
+    asked = {"name": "new", "imageRef": image["id"], "flavorRef": "1", "networks": "none"}
+    began = time.monotonic()
+    answer = world.request("POST", "/servers", {"server": asked})
+    assert answer.status_int == 202, answer.text
+    path = f"/servers/{answer.json['server']['id']}"
+    until = began + SOON
+    while (server := world.request("GET", path).json["server"])["status"] != "ERROR":
+        assert time.monotonic() < until, server
+        threading.Event().wait(0.05)
+    assert time.monotonic() - began >= BUILD_SECONDS
+    assert f"within {BUILD_SECONDS} s" in server["fault"]["message"]
 
 
 @pytest.mark.parametrize(
