@@ -6,7 +6,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import shlex
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
@@ -166,12 +165,12 @@ _KINDS: Mapping[str, Callable[..., Fault]] = {
 
 def parse(text: str) -> Rule:
     """A rule as a command line has it: method, path, fault, the fault's arguments, ``nth=N``,
-    ``times=N``. For example ``PUT images/*/file refuse 503 times=2``.
+    ``times=N``, without spaces in them. For example ``PUT images/*/file refuse 503 times=2``.
 
     :raises ValueError: if it is none.
     """
     try:
-        method, path, kind, *rest = shlex.split(text)
+        method, path, kind, *rest = text.split()
         counts, arguments = _counts(rest)
         return Rule(method.upper(), path, _KINDS[kind](*arguments), **counts)
     except (KeyError, TypeError, ValueError) as error:

@@ -281,6 +281,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         raise _Gone
 
 
+def _rule(text: str) -> faults.Rule:
+    try:
+        return faults.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def main() -> int:
     """Serve until it is interrupted."""
     parser = argparse.ArgumentParser(prog="tests.stand_ins.glance", description=__doc__)
@@ -288,7 +295,7 @@ def main() -> int:
     parser.add_argument(
         "fault",
         nargs="*",
-        type=faults.parse,
+        type=_rule,
         help="such as 'PUT images/*/file refuse 503 times=2'; see doc/testing.md",
     )
     options = parser.parse_args()
