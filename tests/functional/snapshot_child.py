@@ -71,11 +71,14 @@ def stop_here(*_arguments: Any, **_more: Any) -> None:
 
 
 def stop_midway(
-    _images: Any, _context: Any, _id: str, _metadata: Any, data: Any, _size: int, **_more: Any
-) -> None:
-    """An upload has begun, and the disk is being read."""
-    data.read(1 << 20)
-    stop_here()
+    _images: Any, _context: Any, _id: str, metadata: Any, data: Any = None, *_rest: Any,
+    **_more: Any,
+) -> Any:  # fmt: skip
+    """An upload has begun, and the disk is being read; at first the image is only described."""
+    if data is not None:
+        data.read(1 << 20)
+        stop_here()
+    return metadata
 
 
 POINTS: dict[str, tuple[type, str]] = {
