@@ -34,6 +34,7 @@ BUILD_SECONDS = 2
 def _world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with configuration(tmp_path_factory.mktemp("world")) as conf:
         conf.set_override("instance_build_timeout", BUILD_SECONDS)
+        conf.set_override("instances", -1, "quota")
         with World(conf) as made:
             yield made
 
@@ -248,6 +249,6 @@ def test_a_process_that_dies_is_recovered_from(
                 threading.Event().wait(0.05)
             assert glance.images.data[image_id] == snapshot_data(instance.uuid, 1000)
         finally:
-            process.terminate()
-            process.wait(60)
+            process.kill()
+            process.wait(30)
     database.close()
