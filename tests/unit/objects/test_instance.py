@@ -224,13 +224,6 @@ class TestInstanceList:
         found = InstanceList.get_by_filters(context, InstanceFilters(name="^(a+)+$"))
         assert [instance.uuid for instance in found] == [wanted.uuid]
 
-    @pytest.mark.parametrize("expression", ["(a+)+\\1", "(?:){2000000000}"])
-    def test_an_expression_that_sqlite_cannot_use(
-        self, context: RequestContext, expression: str
-    ) -> None:
-        with pytest.raises(exception.InvalidFilter, match="SQLite cannot use"):
-            InstanceList.get_by_filters(context, InstanceFilters(name=expression))
-
     @pytest.mark.parametrize("expression", ["web(", "*", "[a"])
     def test_a_bad_expression(self, context: RequestContext, expression: str) -> None:
         with pytest.raises(exception.InvalidFilter) as caught:
@@ -254,6 +247,13 @@ class TestInstanceList:
         assert found[three[0].uuid].vm_state == vm_states.DELETED
         later = InstanceFilters(changes_since=datetime.datetime(2100, 1, 1))
         assert InstanceList.get_by_filters(context, later) == []
+
+
+@pytest.mark.parametrize("expression", ["(a+)+\\1", "(?:){2000000000}"])
+def test_an_expression_that_sqlite_cannot_use(context: RequestContext, expression: str) -> None:
+    """The other databases have bounds of their own."""
+    with pytest.raises(exception.InvalidFilter, match="SQLite cannot use"):
+        InstanceList.get_by_filters(context, InstanceFilters(name=expression))
 
 
 class TestBlockDevices:
