@@ -114,11 +114,23 @@ class CopyJob:
                 stack.enter_context(self._transient(guest, workdir))
             # Also after a start that failed: it may have been only late.
             stack.callback(end_copy, guest, target)
+            self._start(guest, target, destination, workdir)
+            yield
+
+    def _start(
+        self, guest: Guest, target: str, destination: chains.Chain, workdir: WorkDir
+    ) -> None:
+        try:
             if self._capabilities.has_transient_block_copy:
                 guest.start_copy(target, destination_xml(destination), self._bandwidth)
             else:
                 guest.start_rebase_copy(target, destination[0].path, self._bandwidth)
-            yield
+        except exception.LibvirtOperationFailed as exc:
+            # Why QEMU no longer answers is not what libvirt says then.
+            _wait_until_stopped(guest)
+            if is_running(guest):
+                raise
+            raise self._vanished(guest, target, workdir) from exc
 
     @contextlib.contextmanager
     def _transient(self, guest: Guest, workdir: WorkDir) -> Iterator[None]:
