@@ -264,7 +264,7 @@ class TestSnapshots:
         client.wait_until_free(instance.uuid)
         log = cloud.deployment.log()
         assert instance.uuid in log
-        assert "DEBUG glanceclient.common.http" in log
+        assert "DEBUG nova_snap.image.http" in log
         assert "DEBUG keystoneauth" in log
         assert TOKEN not in log.replace("gAAAAAmade-up", "")
         assert cloud.cast.service.password not in log

@@ -34,6 +34,7 @@ from tests.fixtures.service import PROJECT, USER, make_instance
 EXAMPLE = pathlib.Path(__file__).parents[2] / "examples" / "cast_snapshot.py"
 SOON = 30
 SIZE = 200_000
+IMAGE_ID = str(uuid.uuid4())
 
 
 @pytest.fixture
@@ -146,12 +147,12 @@ def test_a_cast_becomes_a_backup_and_the_older_one_goes(
 
 @pytest.fixture
 def volume_server(context: RequestContext, compute_host: str) -> Instance:
-    """A server that an API takes a snapshot of, to image ``i``."""
+    """A server that an API takes a snapshot of, to image :data:`IMAGE_ID`."""
     return make_instance(
         context,
         host=compute_host,
         task_state=task_states.IMAGE_SNAPSHOT_PENDING,
-        snapshot_image_id="i",
+        snapshot_image_id=IMAGE_ID,
         system_metadata={"image_hw_qemu_guest_agent": "yes"},
     )
 
@@ -163,12 +164,13 @@ def test_a_guest_is_frozen_and_thawed(
     volume_server: Instance,
 ) -> None:
     hosts = rpcapi.ComputeAPI(conf, transport)
-    hosts.quiesce_instance(context, volume_server, "i")
-    hosts.unquiesce_instance(context, volume_server, "i")
+    hosts.quiesce_instance(context, volume_server, IMAGE_ID)
+    hosts.unquiesce_instance(context, volume_server, IMAGE_ID)
     with pytest.raises(exception.QuiesceFailed, match="thawed before"):
-        hosts.unquiesce_instance(context, volume_server, "i")
-    with pytest.raises(exception.QuiesceFailed, match="no snapshot to image j"):
-        hosts.quiesce_instance(context, volume_server, "j")
+        hosts.unquiesce_instance(context, volume_server, IMAGE_ID)
+    other = str(uuid.uuid4())
+    with pytest.raises(exception.QuiesceFailed, match=f"no snapshot to image {other}"):
+        hosts.quiesce_instance(context, volume_server, other)
 
 
 def test_a_host_of_an_older_version_cannot_freeze(
@@ -181,7 +183,7 @@ def test_a_host_of_an_older_version_cannot_freeze(
     for endpoint in (ComputeManager, LifecycleManager, VolumeManager):
         monkeypatch.setattr(endpoint.target, "version", "1.1")
     with pytest.raises(exception.QuiesceUnsupported, match="older version"):
-        rpcapi.ComputeAPI(conf, transport).quiesce_instance(context, volume_server, "i")
+        rpcapi.ComputeAPI(conf, transport).quiesce_instance(context, volume_server, IMAGE_ID)
 
 
 def test_a_host_that_never_listened_is_told_at_once(
