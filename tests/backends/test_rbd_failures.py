@@ -68,11 +68,14 @@ def test_base_image_of_another_cluster(guest, world, rbd_glance):
     """Where the image is said to be tells the cluster; here it is none that exists."""
     client = rbd_glance.client("user-1", "project-1")
     world.base = str(client.images.create(name="elsewhere").id)
-    world.api.get = lambda _context, image_id: {
-        "id": image_id,
-        "name": "x",
-        "direct_url": f"rbd://00000000-0000-0000-0000-000000000000/{Glance.POOL}/x/snap",
-    }
+    elsewhere = f"rbd://00000000-0000-0000-0000-000000000000/{Glance.POOL}/x/snap"
+    get = world.api.get
+
+    def get_with_location(context, image_id):
+        record = get(context, image_id)
+        return {**record, "direct_url": elsewhere} if image_id == world.base else record
+
+    world.api.get = get_with_location
     image_id = world.new_image()
     instance = parts.Instance(guest.uuid, guest.name, image_ref=world.base)
     report = world.driver.snapshot(world.context, instance, image_id, parts.States())
