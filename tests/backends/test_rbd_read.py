@@ -30,7 +30,7 @@ def assert_instant(world, taken, image_format, directory, least, most):
     assert taken.record["disk_format"] == image_format
     assert disk_image.check(path, image_format) == ""
     with disk_image.raw_view(path, image_format) as image:
-        assert image.fsck().consistent
+        assert image.fsck().damage == ""
         written = image.writer_state()
     assert written.problems == ()
     assert least <= written.counter <= most

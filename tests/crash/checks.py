@@ -282,7 +282,7 @@ def of_one_instant(path: Path, since: int = 0, until: float = math.inf) -> list[
     if not since <= writer.counter <= until:
         problems.append(f"the image's counter is {writer.counter}, not in {since}..{until}")
     if not system.consistent:
-        problems.append(f"the image's file system is {system.state}")
+        problems.append(f"the image's file system is {system.damage}")
     return problems
 
 

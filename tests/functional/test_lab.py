@@ -114,7 +114,7 @@ def _paused_disk_is_of_one_instant(guest: Guest) -> None:
     before = guest.counter()
     guest.suspend()
     with disk_image.raw_view(guest.disk_path, "qcow2", shared=True) as view:
-        assert view.fsck().consistent
+        assert view.fsck().damage == ""
         written = view.writer_state()
     assert written.counter >= before > 0
     assert written.problems == ()
@@ -139,6 +139,9 @@ def test_guest_whose_plug_is_pulled_recovers(libvirt_lab: LibvirtLab) -> None:
     guest.wait_ready()
     guest.start_writer()
     _wait_for_writes(guest)
+    # A file that is still open has no name any more: there is more to recover than the journal.
+    guest.run("setsid sh -c 'echo > /data/gone; exec 9< /data/gone; rm /data/gone; sync; sleep 600'"
+              " > /dev/null 2>&1 < /dev/null & sleep 2")  # fmt: skip
     guest.destroy()
     assert disk_image.virtual_size(guest.disk_path, "raw") == 512 << 20
     with disk_image.raw_view(guest.disk_path, "raw") as view:

@@ -191,7 +191,7 @@ def assert_compressed(taken, compression):
 def assert_instant(taken, writing):
     """Of the request, and of nothing that came after it."""
     with disk_image.raw_view(taken.path, taken.format) as image:
-        assert image.fsck().consistent
+        assert image.fsck().damage == ""
         written = image.writer_state()
     assert written.problems == ()
     assert writing.request <= written.counter <= writing.taken

@@ -152,7 +152,7 @@ def check_running(
     assert (record["owner"], record["visibility"], record["min_disk"]) == ("shop", "private", 1)
     assert disk_image.check(path, "qcow2") == ""
     with disk_image.raw_view(path, "qcow2") as view:
-        assert view.fsck().consistent
+        assert view.fsck().damage == ""
         state = view.writer_state()
     assert state.problems == ()
     assert before <= state.counter <= after
