@@ -29,6 +29,19 @@ from tests.fixtures.lab_guest import Guest
 from tests.fixtures.libvirt_lab import LibvirtLab
 
 
+def writing_guest(lab: LibvirtLab, name: str, directory: str | None = None) -> Guest:
+    """A guest that runs, writes all the time and has an agent; no file backs its disk.
+
+    :param directory: of its disk below ``instances/``; one of its own if it is not given.
+    """
+    made = lab.define_guest(name, lab.make_disk("qcow2", directory))
+    made.start()
+    made.wait_ready()
+    made.wait_agent()
+    made.start_writer()
+    return made
+
+
 @dataclasses.dataclass(frozen=True)
 class Instance:
     """The little that the driver reads of an instance."""

@@ -97,12 +97,7 @@ def still(lab):
 @pytest.fixture(scope="module")
 def writer(lab):
     """A guest that runs, writes and has an agent."""
-    made = lab.define_guest("writer", lab.make_disk("qcow2"))
-    made.start()
-    made.wait_ready()
-    made.wait_agent()
-    made.start_writer()
-    return made
+    return parts.writing_guest(lab, "writer")
 
 
 @pytest.fixture

@@ -32,11 +32,7 @@ def lab(_session_lab):
 @pytest.fixture(scope="module")
 def guest(lab):
     """A guest that runs and writes; its disk has no backing file, so that there is much to copy."""
-    made = lab.define_guest("failures", lab.make_disk("qcow2"))
-    made.start()
-    made.wait_ready()
-    made.start_writer()
-    return made
+    return parts.writing_guest(lab, "failures")
 
 
 @pytest.fixture(params=[*MIRRORS, "managed_save"])

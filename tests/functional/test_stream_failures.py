@@ -23,12 +23,7 @@ def lab(_session_lab):
 @pytest.fixture(scope="module")
 def guest(lab):
     """A guest that runs and writes."""
-    made = lab.define_guest("failures", lab.make_disk("qcow2", "failures"))
-    made.start()
-    made.wait_ready()
-    made.wait_agent()
-    made.start_writer()
-    return made
+    return parts.writing_guest(lab, "failures", "failures")
 
 
 @pytest.fixture

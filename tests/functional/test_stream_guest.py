@@ -30,12 +30,7 @@ def lab(_session_lab):
 @pytest.fixture(scope="module")
 def guest(lab):
     """A guest that runs, writes and has an agent."""
-    made = lab.define_guest("streamed", lab.make_disk("qcow2", "streamed"))
-    made.start()
-    made.wait_ready()
-    made.wait_agent()
-    made.start_writer()
-    return made
+    return parts.writing_guest(lab, "streamed", "streamed")
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from tests.fixtures import disk_image
 from tests.fixtures.libvirt_lab import LibvirtLab
 from tests.fixtures.libvirt_ops import StepFailed
+from tests.functional import snapshot_parts as parts
 from tests.functional.snapshot_child import Compute
 
 
@@ -23,12 +24,7 @@ def lab():
 @pytest.fixture(scope="module")
 def guest(lab):
     """A guest that writes all the time and has an agent."""
-    made = lab.define_guest("restart", lab.make_disk("qcow2"))
-    made.start()
-    made.wait_ready()
-    made.wait_agent()
-    made.start_writer()
-    return made
+    return parts.writing_guest(lab, "restart")
 
 
 @pytest.fixture
@@ -40,7 +36,7 @@ def compute(lab, guest, tmp_path):
     assert os.listdir(lab.root / "sockets") == []
     made.take()
     with disk_image.raw_view(tmp_path / "images" / "image", "qcow2") as image:
-        assert image.fsck().consistent
+        assert image.fsck().damage == ""
         assert image.writer_state().problems == ()
 
 
