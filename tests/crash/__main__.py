@@ -4,33 +4,26 @@
 from __future__ import annotations
 
 import argparse
-import functools
-import random
-import shutil
-import signal
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import nova_snap.cmd  # noqa: F401  it chooses oslo.service's backend
+from tests.crash import command_line
+from tests.crash.command_line import say
 from tests.crash.matrix import Matrix, table
 from tests.crash.scenarios import SCENARIOS
 from tests.crash.world import World
 from tests.outages import rounds
 from tests.outages.runner import VICTIMS
 
-say = functools.partial(print, flush=True)
-
 
 def main() -> int:
     """:returns: 0 if nothing was lost, 1 otherwise."""
-    parser = argparse.ArgumentParser(
-        prog="tests.crash",
-        description="Kills the service at every boundary of a snapshot, and at random moments.",
+    parser = command_line.parser(
+        "tests.crash", "Kills the service at every boundary of a snapshot, and at random moments."
     )
     parser.add_argument("--kills", type=int, default=20, help="how many have to hit (20)")
-    parser.add_argument("--seed", type=int, help="of all choices; a new one if it is not given")
     parser.add_argument(
         "--scenario", action="append", choices=SCENARIOS, help="only this one; may be repeated"
     )
@@ -40,15 +33,27 @@ def main() -> int:
         help="how often to kill each of what snapshots need, such as RabbitMQ, after that: see "
         "tests.outages (a tenth of --kills; with --scenario, none)",
     )
-    parser.add_argument("--keep", type=Path, help="a directory for logs that stays")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
-    say(f"seed {seed}")
+
+    def kill(seed: int, directory: Path) -> bool:
+        good = _service(options, seed, directory)
+        if outages := _outages(options):
+            good &= rounds.run(list(VICTIMS), outages, seed, directory / "outages", say)
+        return good
+
+    return command_line.carry_out(options, kill)
+
+
+def _outages(options: argparse.Namespace) -> int:
+    if options.outages is not None:
+        return int(options.outages)
+    return 0 if options.scenario else options.kills // 10
+
+
+def _service(options: argparse.Namespace, seed: int, directory: Path) -> bool:
+    """Kill the service; whether nothing was lost."""
     began = time.monotonic()
     chosen = [SCENARIOS[name] for name in options.scenario or SCENARIOS]
-    directory = options.keep or Path(tempfile.mkdtemp(prefix="ns-crash-"))
-    directory.mkdir(parents=True, exist_ok=True)
     with World(directory) as world:
         matrix = Matrix(world, seed, say)
         matrix.run(chosen, options.kills)
@@ -58,17 +63,7 @@ def main() -> int:
         f"seed {seed}: {hits} kills in {time.monotonic() - began:.0f} s, {len(matrix.lost)} with "
         f"losses; {matrix.snapshots} whole snapshots between them"
     )
-    good = not matrix.lost and hits >= options.kills
-    outages = options.outages
-    if outages is None:
-        outages = 0 if options.scenario else options.kills // 10
-    if outages:
-        good &= rounds.run(list(VICTIMS), outages, seed, directory / "outages", say)
-    if not options.keep and good:
-        shutil.rmtree(directory)
-    elif not good:
-        say(f"The logs are in {directory}")
-    return 0 if good else 1
+    return not matrix.lost and hits >= options.kills
 
 
 if __name__ == "__main__":

@@ -216,12 +216,7 @@ class Matrix:
             kill.problems.append(f"image {image_id} was not made by method {scenario.method}")
         kill.problems += checks.rotated(world, scenario)
         kill.problems += checks.nothing_on_the_host(world)
-        self._forget(scenario)
-
-    def _forget(self, scenario: Scenario) -> None:
-        client = self._world.glance.client("kim", "shop", "admin")
-        for image in self._world.images(image_type="snapshot"):
-            client.images.delete(image["id"])
+        self._world.forget_snapshots()
 
     def _judge(self, kill: Kill) -> None:
         self.kills.append(kill)

@@ -34,7 +34,6 @@ from tests.fixtures.disks import write_pattern
 from tests.fixtures.domain_xml import NovaMetadata, nova_metadata_xml
 from tests.fixtures.glance import Glance
 from tests.fixtures.lab_guest import Guest
-from tests.fixtures.libvirt_lab import LibvirtLab
 from tests.fixtures.libvirtd import LibvirtdLab
 from tests.fixtures.service_process import ServiceFailed, ServiceProcess
 
@@ -72,7 +71,8 @@ class World:
 
     def __enter__(self) -> Self:
         with self._stack:
-            self.lab = self._stack.enter_context(self.make_lab())
+            # A daemon: it does not die with the service.
+            self.lab = self._stack.enter_context(LibvirtdLab())
             glance = Glance(self.directory / "glance", auth="trusted")
             self.glance = self._stack.enter_context(glance)
             self.enter_more(self._stack)
@@ -86,10 +86,6 @@ class World:
 
     def __exit__(self, *_exc: object) -> None:
         self._stack.close()
-
-    def make_lab(self) -> LibvirtLab:
-        """The libvirt that the service is to use: a daemon, which does not die with it."""
-        return LibvirtdLab()
 
     def enter_more(self, stack: contextlib.ExitStack) -> None:
         """Start what else the services need."""
@@ -254,6 +250,12 @@ class World:
             if "instance_uuid" in image
             and all(image.get(key) == value for key, value in wanted.items())
         ]
+
+    def forget_snapshots(self) -> None:
+        """Delete what is of type snapshot in Glance."""
+        client = self.glance.client(USER, PROJECT, "admin")
+        for image in self.images(image_type="snapshot"):
+            client.images.delete(image["id"])
 
     def download(self, image_id: str, path: Path) -> None:
         """An image's bytes."""

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from tests.crash.scenarios import SCENARIOS
 from tests.outages.rounds import table
-from tests.outages.runner import Runner
+from tests.outages.runner import VICTIMS, Runner
 from tests.outages.world import OutageWorld
 
 CHOSEN = ("stream-quiesced", "offline")
-VICTIMS = ("api", "rabbitmq", "mariadb", "glance")
 
 
 def test_nothing_is_lost(tmp_path: Path) -> None:

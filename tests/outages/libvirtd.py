@@ -8,20 +8,10 @@ from typing import Any
 from tests.fixtures.libvirtd import LibvirtdLab
 from tests.fixtures.service_process import ServiceProcess
 from tests.outages.victims import ServerProcess
-from tests.outages.world import OutageWorld
-
-
-class LibvirtdWorld(OutageWorld):
-    """Its guests are those of a libvirtd, and not of the service's own process."""
-
-    lab: LibvirtdLab
-
-    def make_lab(self) -> LibvirtdLab:
-        return LibvirtdLab()
 
 
 class Libvirtd(ServerProcess):
-    """The libvirtd of a :class:`LibvirtdWorld`."""
+    """The libvirtd that has an :class:`OutageWorld`'s guests."""
 
     name = "libvirtd"
 

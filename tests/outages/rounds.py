@@ -8,7 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.outages.runner import VICTIMS, Kill, Runner, Say
+from tests.outages.runner import Kill, Runner, Say
+from tests.outages.world import OutageWorld
 
 
 def run(victims: Sequence[str], kills: int, seed: int, directory: Path, say: Say) -> bool:
@@ -17,26 +18,20 @@ def run(victims: Sequence[str], kills: int, seed: int, directory: Path, say: Say
     :param directory: for logs.
     :returns: whether nothing was lost.
     """
-    good = True
-    # Those that live in the same world share it.
-    for number, make in enumerate(dict.fromkeys(VICTIMS[name].world for name in victims)):
-        began = time.monotonic()
-        chosen = [name for name in victims if VICTIMS[name].world is make]
-        place = directory / f"world-{number}"
-        place.mkdir(parents=True)
-        with make(place) as world:
-            runner = Runner(world, seed, say)
-            runner.prepare()
-            for name in chosen:
-                runner.run(name, kills)
-        hits = sum(kill.hit for kill in runner.kills)
-        say(f"\n{table(runner)}\n")
-        say(
-            f"seed {seed}: {hits} kills in {time.monotonic() - began:.0f} s, {len(runner.lost)} "
-            f"with losses; {runner.snapshots} whole snapshots between them"
-        )
-        good = good and not runner.lost and hits >= kills * len(chosen)
-    return good
+    began = time.monotonic()
+    directory.mkdir(parents=True, exist_ok=True)
+    with OutageWorld(directory) as world:
+        runner = Runner(world, seed, say)
+        runner.prepare()
+        for name in victims:
+            runner.run(name, kills)
+    hits = sum(kill.hit for kill in runner.kills)
+    say(f"\n{table(runner)}\n")
+    say(
+        f"seed {seed}: {hits} kills in {time.monotonic() - began:.0f} s, {len(runner.lost)} "
+        f"with losses; {runner.snapshots} whole snapshots between them"
+    )
+    return not runner.lost and hits >= kills * len(victims)
 
 
 def table(runner: Runner) -> str:

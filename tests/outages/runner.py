@@ -18,7 +18,7 @@ from tests.crash.scenarios import SCENARIOS, Scenario
 from tests.crash.world import wait_until
 from tests.outages import verdict
 from tests.outages.clients import ANSWER_SECONDS, Asked, Crowd, ask
-from tests.outages.libvirtd import Libvirtd, LibvirtdWorld
+from tests.outages.libvirtd import Libvirtd
 from tests.outages.victims import Api, ImageService, Server, Victim
 from tests.outages.world import OutageWorld
 
@@ -47,23 +47,21 @@ Point = tuple[str, str, str, int]
 class Kind:
     """A kind of victim.
 
-    :ivar world: that it lives in.
     :ivar make: the victim of a world.
     :ivar labels: of boundaries that are about it: at these it is killed first.
     """
 
-    world: Callable[..., OutageWorld]
     make: Callable[[Any], Victim]
     labels: tuple[str, ...] = ()
 
 
 _SQL = ("instance: ", "action ", "event ", "request ", "message ")
 VICTIMS: dict[str, Kind] = {
-    "api": Kind(OutageWorld, Api, (*_SQL, "image: create")),
-    "rabbitmq": Kind(OutageWorld, lambda world: Server(world.rabbitmq), ("message ", "instance: ")),
-    "mariadb": Kind(OutageWorld, lambda world: Server(world.mariadb), _SQL),
-    "glance": Kind(OutageWorld, lambda world: ImageService(world.glance), ("image: ",)),
-    "libvirtd": Kind(LibvirtdWorld, Libvirtd, ("libvirt ", "journal: ")),
+    "api": Kind(Api, (*_SQL, "image: create")),
+    "rabbitmq": Kind(lambda world: Server(world.rabbitmq), ("message ", "instance: ")),
+    "mariadb": Kind(lambda world: Server(world.mariadb), _SQL),
+    "glance": Kind(lambda world: ImageService(world.glance), ("image: ",)),
+    "libvirtd": Kind(Libvirtd, ("libvirt ", "journal: ")),
 }
 """By name."""
 
@@ -187,7 +185,7 @@ class Runner:
         kill.problems += verdict.of(world, before, crowd.asked)
         kill.outcomes.update(verdict.outcome(world, each) for each in crowd.asked)
         kill.problems += verdict.contents(world, crowd.asked, inside=self._inside())
-        self._forget()
+        self._world.forget_snapshots()
         self._next(scenario, kill)
         if kill.problems:
             checks.sweep(world)
@@ -260,7 +258,7 @@ class Runner:
         wait_until(lambda: not world.requests_left(), 5)
         kill.problems += [f"the journal has {row}" for row in world.requests_left()]
         kill.problems += checks.nothing_on_the_host(world)
-        self._forget()
+        self._world.forget_snapshots()
 
     def _accepted(self, scenario: Scenario) -> Asked:
         """Ask until it is accepted, as long as the answer says that it is worth another try."""
@@ -276,11 +274,6 @@ class Runner:
 
     def _inside(self) -> bool:
         return self.snapshots % _INSIDE_EVERY == 1
-
-    def _forget(self) -> None:
-        client = self._world.glance.client("kim", "shop", "admin")
-        for image in self._world.images(image_type="snapshot"):
-            client.images.delete(image["id"])
 
     def _judge(self, kill: Kill) -> None:
         self.kills.append(kill)
