@@ -132,7 +132,7 @@ def _is_sane(key: str, value: object) -> bool:
     if key == "service_catalog":
         return isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
     if key == "timestamp":
-        return isinstance(value, str) and _is_time(value)
+        return isinstance(value, str) and is_time(value)
     if key == "auth_token":
         return isinstance(value, str)
     if key in _TEXTS:
@@ -141,7 +141,8 @@ def _is_sane(key: str, value: object) -> bool:
     return True
 
 
-def _is_time(value: str) -> bool:
+def is_time(value: str) -> bool:
+    """Whether this is a time of ISO 8601 that UTC has, too."""
     try:
         timeutils.normalize_time(timeutils.parse_isotime(value))
     except (ValueError, OverflowError):

@@ -11,10 +11,11 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import jsonschema
-from oslo_utils import timeutils, uuidutils
+from oslo_utils import uuidutils
 
 from nova_snap.api import errors, text
 from nova_snap.api.schemas.types import MAX_INT
+from nova_snap.context import is_time
 
 FORMATS: Final = jsonschema.FormatChecker(formats=())
 """Every ``format`` that a schema here may name; each checks strings only."""
@@ -53,14 +54,6 @@ def _is_regex(value: str) -> bool:
     except (re.error, RecursionError, OverflowError):
         return False
     return bool(value)
-
-
-def _is_time(value: str) -> bool:
-    try:
-        timeutils.normalize_time(timeutils.parse_isotime(value))
-    except (ValueError, OverflowError):
-        return False
-    return True
 
 
 def _is_base64(value: str) -> bool:
@@ -102,7 +95,7 @@ def _register() -> None:
         "number": lambda value: _is_number(value, 0),
         "positive-number": lambda value: _is_number(value, 1),
         "regex": _is_regex,
-        "date-time": _is_time,
+        "date-time": is_time,
         "base64": _is_base64,
         "uri": _is_uri,
         "uuid": uuidutils.is_uuid_like,
