@@ -6,6 +6,7 @@ The guests live on without it, and so do their jobs: a snapshot goes on when it 
 
 import contextlib
 import itertools
+import json
 import os
 import queue
 import subprocess
@@ -13,6 +14,7 @@ import threading
 import time
 from concurrent import futures
 
+import libvirt_qemu
 import pytest
 
 from nova_snap import exception
@@ -21,6 +23,7 @@ from nova_snap.virt.libvirt import host as hosts
 from nova_snap.virt.libvirt.guest import Guest as LibvirtGuest
 from nova_snap.virt.libvirt.host import Host
 from nova_snap.virt.libvirt.snapshot.copy_job import CopyJob
+from tests.fixtures.commands import run
 from tests.fixtures.libvirtd import LibvirtdLab
 from tests.functional import snapshot_parts as parts
 from tests.functional import stream_parts
@@ -191,6 +194,34 @@ class TestStream:
         assert parts.differences(world.take(still), still) == ""
         put_right(lab, still)
         assert_same(world, still)
+
+    def test_files_that_are_open_for_no_job(self, world, still, tmp_path):
+        """A libvirt leaves them open that was killed when it had given them to QEMU. The guest's
+        own disk lies below one of them."""
+        scratch = tmp_path / "scratch"
+        run("qemu-img", "create", "-q", "-f", "qcow2", scratch, "256M")
+        scratch.chmod(0o666)
+        tmp_path.chmod(0o711)
+
+        def ask(command, **arguments):
+            text = json.dumps({"execute": command, "arguments": arguments})
+            domain = stream_parts.domain_of(still)
+            return json.loads(libvirt_qemu.qemuMonitorCommand(domain, text, 0))["return"]
+
+        def nodes():
+            return {node["node-name"] for node in ask("query-named-block-nodes", flat=True)}
+
+        before = nodes()
+        disk = next(name for name in before if name.endswith("-1-format"))
+        storage = {"driver": "file", "filename": str(scratch), "node-name": "left-storage"}
+        ask("blockdev-add", **storage)
+        layer = {"driver": "qcow2", "file": "left-storage", "backing": disk}
+        ask("blockdev-add", **{**layer, "node-name": "left-format"})
+        guest = world.host.get_guest(still.name)
+        assert guest.drop_files(str(tmp_path / "elsewhere")) == 0
+        assert nodes() == before | {"left-storage", "left-format"}
+        assert guest.drop_files(str(tmp_path)) == 2
+        assert nodes() == before
 
     @pytest.mark.parametrize("seconds", [0, 0.005])
     def test_killed_while_the_job_ends(self, world, still, outage, monkeypatch, seconds):

@@ -226,7 +226,7 @@ class Guest(GuestLife):
         # A file has two nodes, of which the one below is in use as long as the other is there.
         for _layer in range(2):
             nodes = self._monitor("query-named-block-nodes", flat=True).get("return", [])
-            names = [node["node-name"] for node in nodes if node["file"].startswith(beginning)]
+            names = [node["node-name"] for node in nodes if _path(node).startswith(beginning)]
             for name in names:
                 dropped += "return" in self._monitor("blockdev-del", **{"node-name": name})
         return dropped
@@ -301,3 +301,19 @@ class Guest(GuestLife):
         """Give the running guest a device."""
         flags = libvirt.VIR_DOMAIN_AFFECT_LIVE
         self._call("attachDeviceFlags", lambda dom: dom.attachDeviceFlags(xml, flags))
+
+
+def _path(node: Mapping[str, Any]) -> str:
+    """Of the file of one of QEMU's block nodes.
+
+    QEMU tells it as JSON (block/: a "json:" file name) where a plain path would not do, as of a
+    layer that was given another backing file than its header has: the options of each layer then
+    hold those of what it lies on.
+    """
+    told: str = node["file"]
+    if not told.startswith("json:"):
+        return told
+    options: Any = json.loads(told.removeprefix("json:"))
+    while isinstance(options, dict) and "filename" not in options:
+        options = options.get("file")
+    return str(options["filename"]) if isinstance(options, dict) else ""
