@@ -195,9 +195,10 @@ class TestStream:
         put_right(lab, still)
         assert_same(world, still)
 
-    def test_files_that_are_open_for_no_job(self, world, still, tmp_path):
+    @pytest.mark.parametrize("job", [False, True])
+    def test_files_that_are_open_for_no_job(self, world, still, tmp_path, job):
         """A libvirt leaves them open that was killed when it had given them to QEMU. The guest's
-        own disk lies below one of them."""
+        own disk lies below one of them, and QEMU may have a job that libvirt has not noted yet."""
         scratch = tmp_path / "scratch"
         run("qemu-img", "create", "-q", "-f", "qcow2", scratch, "256M")
         scratch.chmod(0o666)
@@ -217,11 +218,16 @@ class TestStream:
         ask("blockdev-add", **storage)
         layer = {"driver": "qcow2", "file": "left-storage", "backing": disk}
         ask("blockdev-add", **{**layer, "node-name": "left-format"})
+        if job:
+            how = {"sync": "none", "auto-dismiss": False}
+            ask("blockdev-backup", device=disk, target="left-format", **{"job-id": "left"}, **how)
         guest = world.host.get_guest(still.name)
         assert guest.drop_files(str(tmp_path / "elsewhere")) == 0
-        assert nodes() == before | {"left-storage", "left-format"}
+        assert nodes() >= before | {"left-storage", "left-format"}
+        assert [each["id"] for each in ask("query-jobs")] == (["left"] if job else [])
         assert guest.drop_files(str(tmp_path)) == 2
         assert nodes() == before
+        assert ask("query-jobs") == []
 
     @pytest.mark.parametrize("seconds", [0, 0.005])
     def test_killed_while_the_job_ends(self, world, still, outage, monkeypatch, seconds):

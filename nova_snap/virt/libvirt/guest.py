@@ -6,7 +6,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 import libvirt
@@ -50,6 +52,8 @@ _AGENT_LATE: Final = {
 # What fsFreeze and fsThaw may take beyond the agent's own answer: libvirt first synchronises with
 # the agent, which it bounds by itself.
 _AGENT_MARGIN = 10.0
+
+_JOB_POLL: Final = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,7 +221,8 @@ class Guest(GuestLife):
         return "return" in self._monitor("nbd-server-stop")
 
     def drop_files(self, directory: str) -> int:
-        """Have QEMU close the files of a directory that it has open for no disk and no job.
+        """Have QEMU close the files of a directory that it has open for no disk and for no job that
+        libvirt knows of. A backup into one of them is ended before.
 
         :returns: how many.
         """
@@ -227,9 +232,27 @@ class Guest(GuestLife):
         for _layer in range(2):
             nodes = self._monitor("query-named-block-nodes", flat=True).get("return", [])
             names = [node["node-name"] for node in nodes if _path(node).startswith(beginning)]
+            self._end_backups(names)
             for name in names:
                 dropped += "return" in self._monitor("blockdev-del", **{"node-name": name})
         return dropped
+
+    def _end_backups(self, nodes: Collection[str]) -> None:
+        """End QEMU's own backup jobs of a guest that has none by libvirt.
+
+        :param nodes: what it copies to; without any there is nothing to end.
+        """
+        deadline = time.monotonic() + self.patience
+        while nodes and time.monotonic() < deadline:
+            found = self._monitor("query-jobs").get("return", [])
+            jobs = [job for job in found if job["type"] == "backup"]
+            if not jobs:
+                return
+            for job in jobs:
+                ended = job["status"] == "concluded"
+                LOG.warning("Ending job %s of guest %s, which libvirt forgot", job["id"], self.name)
+                self._monitor("job-dismiss" if ended else "job-cancel", id=job["id"])
+            threading.Event().wait(_JOB_POLL)
 
     def _monitor(self, command: str, **arguments: Any) -> Mapping[str, Any]:
         text = json.dumps({"execute": command, "arguments": arguments})
