@@ -136,8 +136,21 @@ class Laboratory:
 
     @contextlib.contextmanager
     def image(self) -> Iterator[str]:
-        """The id of a new image, which is deleted afterwards."""
-        attributes = {"name": "bench", "disk_format": "qcow2", "container_format": "bare"}
+        """The id of a new image, which is deleted afterwards.
+
+        Its record has the properties that the API makes one with, and formats, as no upload
+        could begin without.
+        """
+        attributes = {
+            "name": "bench",
+            "disk_format": "qcow2",
+            "container_format": "bare",
+            "properties": {
+                "image_location": "snapshot",
+                "image_state": "available",
+                "owner_id": Instance("", "").project_id,
+            },
+        }
         image_id: str = self.images.create(self.context, attributes)["id"]
         try:
             yield image_id

@@ -213,8 +213,9 @@ class API:
         :param send: gives the host the message, with the image's id.
         """
         self._check_host(context, instance, kind.action)
+        said = {**image_properties.of_data(instance), **properties}
         image = self._create_image(
-            context, instance, name, kind.image_type, properties, record_as=kind.action
+            context, instance, name, kind.image_type, said, record_as=kind.action
         )
         try:
             self._ask_host(context, instance, image["id"], kind, send)

@@ -83,7 +83,8 @@ class FileImages:
         size: int | None = None,
         on_cancel: Any = None,
     ) -> Mapping[str, Any]:
-        described = self._described[image_id] = {**self._described.get(image_id, {}), **metadata}
+        known = self._described.get(image_id, {"name": f"image {image_id}"})
+        described = self._described[image_id] = {**known, **metadata}
         if data is not None:
             self.on_update()
             self._receive(image_id, data, size)

@@ -69,3 +69,20 @@ def create(
         "container_format": _AMI if is_ami else "bare",
         "properties": {key: value for key, value in properties.items() if value},
     }
+
+
+def missing(metadata: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the attributes to set an image does not have yet.
+
+    :param metadata: as from :func:`create`.
+    :param record: the image's, flat as the image service has it.
+    """
+    properties = {
+        key: value for key, value in metadata["properties"].items() if record.get(key) != value
+    }
+    lacking = {
+        key: value
+        for key, value in metadata.items()
+        if key != "properties" and record.get(key) != value
+    }
+    return lacking | ({"properties": properties} if properties else {})

@@ -89,6 +89,11 @@ def test_a_snapshot_is_recorded_claimed_and_asked_for(
         "red",
         "private",
     )
+    assert (record["image_location"], record["image_state"], record["owner_id"]) == (
+        "snapshot",
+        "available",
+        instance.project_id,
+    )
     now = Instance.get_by_uuid(context, instance.uuid)
     assert now.task_state == task_states.IMAGE_SNAPSHOT_PENDING
     assert now.snapshot_image_id == image["id"]

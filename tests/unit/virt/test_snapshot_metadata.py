@@ -48,6 +48,55 @@ def test_all():
 
 
 @pytest.mark.parametrize(
+    ("record", "missing"),
+    [
+        (
+            {"name": "snap"},
+            {
+                "disk_format": "raw",
+                "container_format": "bare",
+                "properties": {
+                    "image_location": "snapshot",
+                    "image_state": "available",
+                    "owner_id": "project-1",
+                },
+            },
+        ),
+        (
+            {
+                "name": "snap",
+                "disk_format": "qcow2",
+                "container_format": None,
+                "image_location": "snapshot",
+                "image_state": "available",
+                "owner_id": "project-2",
+            },
+            {
+                "disk_format": "raw",
+                "container_format": "bare",
+                "properties": {"owner_id": "project-1"},
+            },
+        ),
+        (
+            {
+                "name": "snap",
+                "disk_format": "raw",
+                "container_format": "bare",
+                "image_location": "snapshot",
+                "image_state": "available",
+                "owner_id": "project-1",
+                "more": "of the user's own",
+            },
+            {},
+        ),
+    ],
+)
+def test_what_a_record_has_is_not_set_again(record, missing):
+    wanted = snapshot_metadata.create({}, INSTANCE, "raw", "snap")
+    assert snapshot_metadata.missing(wanted, record) == missing
+
+
+@pytest.mark.parametrize(
     ("base", "formats"),
     [
         ({"disk_format": "ami", "container_format": "ami"}, ("ami", "ami")),

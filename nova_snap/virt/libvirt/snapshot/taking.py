@@ -81,11 +81,11 @@ class Taking:
         the image's record."""
         instance = order.instance
         base = self._base_image(order.context, instance)
-        name = self._image_api.get(order.context, order.image_id)["name"]
+        record = self._image_api.get(order.context, order.image_id)
         policy = quiesce.Policy.from_properties(instance.image_properties)
         plan = self._plan(order, guest, policy, functools.partial(self._target, order, base))
         try:
-            return self._carry_out(order, guest, plan, base, name)
+            return self._carry_out(order, guest, plan, base, record)
         except (exception.DirectUnavailable, exception.ImageLocationRefused) as exc:
             if self._conf.libvirt.snapshot_method == Method.DIRECT:
                 raise
@@ -93,14 +93,20 @@ class Taking:
             LOG.warning("Snapshot %s is taken in another way: %s", order.image_id, exc)
             find_target = _nowhere(str(exc))
         plan = self._plan(order, guest, policy, find_target)
-        return self._carry_out(order, guest, plan, base, name)
+        # What else it holds may be of the first try.
+        return self._carry_out(order, guest, plan, base, {"name": record["name"]})
 
     def _carry_out(
-        self, order: Order, guest: Guest, plan: Plan, base: Mapping[str, Any], name: str
+        self,
+        order: Order,
+        guest: Guest,
+        plan: Plan,
+        base: Mapping[str, Any],
+        record: Mapping[str, Any],
     ) -> driver.SnapshotReport:
         """:param base: the record of the image that the instance was made from.
 
-        :param name: of the new image.
+        :param record: of the new image: its name, and what need not be set any more.
         """
         instance, choice, root = order.instance, plan.choice, plan.disks[0]
         order.progress.method = choice.method.value
@@ -108,7 +114,9 @@ class Taking:
             "Snapshot %s of instance %s by method %s: %s",
             order.image_id, instance.uuid, choice.method, choice.reason,
         )  # fmt: skip
-        metadata = snapshot_metadata.create(base, instance, root.image_format, name)
+        metadata = snapshot_metadata.missing(
+            snapshot_metadata.create(base, instance, root.image_format, record["name"]), record
+        )
         further = self._further_images(order, plan)
         missing, wait = self._describe(order, plan, metadata)
         with self._point(order, guest, plan) as point:
@@ -244,8 +252,8 @@ class Taking:
 
         :returns: what is to be set yet, and what waits until the rest was.
         """
-        if plan.choice.method is Method.DIRECT:
-            # Another way with another format may follow.
+        if plan.choice.method is Method.DIRECT or not metadata:
+            # After the direct way another one, with another format, may follow.
             return metadata, lambda: None
 
         def set_properties() -> None:
