@@ -101,22 +101,22 @@ def test_a_snapshot_that_is_only_said_to_be_done(world: World) -> None:
 
 
 def act(world: World, instance: Instance, action: str) -> dict[str, Any]:
-    """What the action has come to."""
+    """What the action has come to, when the instance is free again."""
     assert world.request("POST", f"/servers/{instance.uuid}/action", {action: None}).status_int in (
         200,
         202,
     )
     until = time.monotonic() + SOON
-    path = f"/servers/{instance.uuid}/os-instance-actions"
-    while True:
-        (newest, *_) = world.request("GET", path).json["instanceActions"]
-        found: dict[str, Any] = world.request("GET", f"{path}/{newest['request_id']}").json[
-            "instanceAction"
-        ]
-        if found["events"] and all(each["finish_time"] for each in found["events"]):
-            return found
-        assert time.monotonic() < until, found
+    while Instance.get_by_uuid(world.context, instance.uuid).task_state is not None:
+        assert time.monotonic() < until, f"{action} goes on"
         threading.Event().wait(0.05)
+    path = f"/servers/{instance.uuid}/os-instance-actions"
+    (newest, *_) = world.request("GET", path).json["instanceActions"]
+    found: dict[str, Any] = world.request("GET", f"{path}/{newest['request_id']}").json[
+        "instanceAction"
+    ]
+    assert all(each["finish_time"] for each in found["events"])
+    return found
 
 
 def test_an_action_fails(world: World) -> None:
