@@ -89,8 +89,8 @@ def _refusal(response: requests.Response) -> glanceclient.exc.HTTPException:
     kind = type(glanceclient.exc.from_response(response, None))
     try:
         said = response.json()["message"]
-    except (KeyError, TypeError, ValueError):
-        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
+        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError, RecursionError):
             return glanceclient.exc.from_response(response, response.content)
         said = response.text
     return kind(details=str(said)[:_WORDS])

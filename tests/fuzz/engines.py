@@ -26,10 +26,10 @@ def coverage_is_there() -> bool:
 
 
 def _another(target: Target, data: bytes, other: bytes, dice: random.Random) -> bytes:
-    """Another input; the same again where one is nested too deep for whoever changes it."""
+    """Another input; the same again where one is too deep or too large for whoever changes it."""
     try:
         return target.mutate(data, other, dice)
-    except (RecursionError, ValueError):
+    except (MemoryError, RecursionError, ValueError):
         return data
 
 

@@ -65,6 +65,9 @@ _RAW = {
     "@raw-twice@": '{"name": 1, "name": "b"}',
 }
 
+# Of each, in one text.
+_MOST_RAW = 1000
+
 TEXTS = (
     *("", " ", "a", "0", "-1", "1" * 30, "null", "\0", "a\0b", "\r\nX-Evil: 1", "\u202e", "\ufeff"),
     *("\N{GRINNING FACE}", "e\u0301", "\u3000", "x" * 255, "x" * 256, "x" * 70_000, "é" * 255),
@@ -161,5 +164,6 @@ def to_text(value: Any) -> str:
     """JSON, with the raw texts in it that no JSON writer writes."""
     text = json.dumps(value)
     for mark, raw in _RAW.items():
-        text = text.replace(json.dumps(mark), raw)
+        # Long ones, in copies of copies, would be more than there is memory.
+        text = text.replace(json.dumps(mark), raw, _MOST_RAW)
     return text

@@ -56,7 +56,11 @@ def of_xml(data: bytes, other: bytes, dice: random.Random) -> bytes:
         # What was read in spite of its faults may have names that cannot be written.
         with contextlib.suppress(ValueError):
             _change(root, root if donor is None else donor, dice)
-    text: bytes = etree.tostring(root)
+    try:
+        text: bytes = etree.tostring(root)
+    except etree.SerialisationError:
+        # The same of characters.
+        return mutation.of_bytes(data, other, dice)
     text = text.replace(b"@@reference@@", dice.choice((b"&#1;", b"&j;", b"&#x110000;", b"&#65;")))
     if b"@@long@@" in text:
         text = text.replace(b"@@long@@", _LONG[: dice.choice((5 << 20, 10 << 20, 1000))], 1)

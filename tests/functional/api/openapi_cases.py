@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import hypothesis
 import schemathesis
 from hypothesis import strategies
 from schemathesis import GenerationMode, checks
@@ -70,6 +71,8 @@ def cases(operation: Any) -> strategies.SearchStrategy[Any]:
 
 def ask(app: Callable[..., Any], operation: Any, case: Any) -> None:
     """Send a request, and hold the answer against the description."""
+    # The test client refuses them, with a query beside: they are left unquoted in a path.
+    hypothesis.assume("?" not in case.formatted_path)
     version = operation.schema.raw_schema["info"]["version"]
 
     def as_admin(environ: dict[str, Any], start_response: Any) -> Any:
