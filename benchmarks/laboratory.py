@@ -21,7 +21,7 @@ from nova_snap import conf as nova_conf
 from nova_snap.context import RequestContext
 from nova_snap.image import glance
 from nova_snap.image.glance import OnCancel
-from nova_snap.virt.driver import ImageData, ImageUploader
+from nova_snap.virt.driver import ImageData, ImageUploader, data_properties
 from nova_snap.virt.libvirt.driver import LibvirtDriver
 from tests.fixtures.commands import run
 from tests.fixtures.disks import Disk
@@ -145,11 +145,7 @@ class Laboratory:
             "name": "bench",
             "disk_format": "qcow2",
             "container_format": "bare",
-            "properties": {
-                "image_location": "snapshot",
-                "image_state": "available",
-                "owner_id": Instance("", "").project_id,
-            },
+            "properties": data_properties(Instance("", "")),
         }
         image_id: str = self.images.create(self.context, attributes)["id"]
         try:

@@ -22,6 +22,7 @@ from nova_snap.objects.block_device import BlockDeviceMappingList
 from nova_snap.objects.instance import Instance, InstanceFilters, InstanceList
 from nova_snap.objects.instance_action import InstanceAction
 from nova_snap.objects.snapshot_request import SnapshotRequest
+from nova_snap.virt.driver import data_properties
 
 LOG = log.getLogger(__name__)
 
@@ -213,7 +214,9 @@ class API:
         :param send: gives the host the message, with the image's id.
         """
         self._check_host(context, instance, kind.action)
-        said = {**image_properties.of_data(instance), **properties}
+        # A property that a record gets later takes Glance many times as long as one that it is
+        # made with, and the host could not send a byte before.
+        said = {**data_properties(instance), **properties}
         image = self._create_image(
             context, instance, name, kind.image_type, said, record_as=kind.action
         )

@@ -136,19 +136,6 @@ def build(
     return record
 
 
-def of_data(instance: Instance) -> dict[str, str]:
-    """What the record of an image says that the instance's host is to fill.
-
-    The host would have to set these otherwise before it can send a byte, and a property that a
-    record gets later takes Glance many times as long as one that it is made with.
-    """
-    return {
-        "image_location": "snapshot",
-        "image_state": "available",
-        "owner_id": instance.project_id,
-    }
-
-
 def _check_not_reserved(extra_properties: Mapping[str, str]) -> None:
     reserved = sorted(ATTRIBUTES.intersection(extra_properties))
     if reserved:

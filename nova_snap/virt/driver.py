@@ -75,6 +75,15 @@ class ImageService(ImageUploader, ImageDownloader, Protocol):
     """The image service, as a driver uses it for snapshots and for new instances."""
 
 
+def data_properties(instance: InstanceLike) -> dict[str, str]:
+    """What the record of an image says that is filled from one of an instance's disks."""
+    return {
+        "image_location": "snapshot",
+        "image_state": "available",
+        "owner_id": instance.project_id,
+    }
+
+
 class UpdateTaskState(Protocol):
     """The manager's callback: the driver says which phase of the snapshot begins."""
 

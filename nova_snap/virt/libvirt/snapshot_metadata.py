@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from oslo_utils import units
 
-from nova_snap.virt.driver import InstanceLike
+from nova_snap.virt.driver import InstanceLike, data_properties
 
 # Disks that are no files become images of their plain content.
 _SAVED_AS_RAW: Final = ("lvm", "rbd")
@@ -36,11 +36,7 @@ def further(instance: InstanceLike, file_format: str, disk_size: int) -> dict[st
         "min_disk": -(-disk_size // units.Gi),
         "disk_format": file_format,
         "container_format": "bare",
-        "properties": {
-            "image_location": "snapshot",
-            "image_state": "available",
-            "owner_id": instance.project_id,
-        },
+        "properties": data_properties(instance),
     }
 
 
@@ -55,9 +51,7 @@ def create(
     """
     is_ami = base.get("disk_format") == _AMI
     properties = {
-        "image_location": "snapshot",
-        "image_state": "available",
-        "owner_id": instance.project_id,
+        **data_properties(instance),
         "kernel_id": instance.kernel_id,
         "ramdisk_id": instance.ramdisk_id,
         "os_type": instance.os_type,
