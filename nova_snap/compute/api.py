@@ -309,7 +309,7 @@ class API:
         except Exception as error:
             if self._give_back(instance, kind):
                 if action is not None:
-                    action.finish(context, _for_user(error))
+                    action.finish(context, exception.for_user(error))
                 raise
             LOG.warning(
                 "Sending the request for image %s to host %s failed, but it has arrived: %s",
@@ -346,12 +346,6 @@ class API:
             LOG.error("Image %s is left behind in status queued: %s", image_id, error)
             return False
         return True
-
-
-def _for_user(error: Exception) -> str:
-    if isinstance(error, exception.NovaSnapError):
-        return error.for_user()
-    return "An unexpected error occurred."
 
 
 def _check_instance_state(instance: Instance, method: str) -> None:

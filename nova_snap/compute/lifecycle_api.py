@@ -260,7 +260,7 @@ class LifecycleAPI:
             else:
                 LOG.error("Instance %s stays in task_state %s", instance.uuid, announced)
             if record is not None:
-                record.finish(context, _for_user(error))
+                record.finish(context, exception.for_user(error))
             LOG.error("Host %s cannot be asked to %s instance %s", host, name, instance.uuid)
             raise
 
@@ -298,9 +298,3 @@ class LifecycleAPI:
             reason = "its compute service is down"
             raise exception.MessagingUnavailable(host=instance.host, reason=reason)
         return instance.host
-
-
-def _for_user(error: Exception) -> str:
-    if isinstance(error, exception.NovaSnapError):
-        return error.for_user()
-    return "An unexpected error occurred."

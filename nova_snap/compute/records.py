@@ -32,7 +32,7 @@ def action_of(context: RequestContext, instance_uuid: str, name: str) -> Instanc
 
 def reason(error: BaseException) -> str:
     """In words for a user; what was not foreseen is not for him to read."""
-    return error.for_user() if isinstance(error, exception.NovaSnapError) else _UNFORESEEN
+    return exception.for_user(error, _UNFORESEEN)
 
 
 def failed(

@@ -11,7 +11,7 @@ from oslo_log import log
 
 from nova_snap import context as nova_context
 from nova_snap import exception
-from nova_snap.compute import image_sets, snapshot_kinds, task_states
+from nova_snap.compute import image_sets, records, snapshot_kinds, task_states
 from nova_snap.context import RequestContext
 from nova_snap.db.session import Database, retry_on_failover
 from nova_snap.objects.instance import Instance, InstanceFilters, InstanceList
@@ -285,6 +285,4 @@ def reason(error: Exception) -> str:
     """In words for a user; what was not foreseen is not for him to read."""
     if isinstance(error, exception.ImageNotFound):
         return "The image was deleted while the snapshot was being taken."
-    if isinstance(error, exception.NovaSnapError):
-        return error.for_user()
-    return "An unexpected error occurred; the log of the compute host has it."
+    return records.reason(error)

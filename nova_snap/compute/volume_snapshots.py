@@ -197,7 +197,7 @@ class VolumeSnapshots:
                 error,
                 exc_info=not isinstance(error, exception.NovaSnapError),
             )
-            action.finish(context, _for_user(error))
+            action.finish(context, exception.for_user(error))
             raise
         action.finish(context)
 
@@ -324,9 +324,3 @@ def _complete(
             for key in _NOT_KEPT:
                 kept.pop(f"image_{key}", None)
             instance.system_metadata = {**kept, **instance.system_metadata}
-
-
-def _for_user(error: Exception) -> str:
-    if isinstance(error, exception.NovaSnapError):
-        return error.for_user()
-    return "An unexpected error occurred."

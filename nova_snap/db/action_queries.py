@@ -55,21 +55,12 @@ def actions_of(
     return session.scalars(query.order_by(table.id.desc()).limit(limit)).all()
 
 
-def action_update(session: orm.Session, action_id: int, values: Mapping[str, Any]) -> None:
-    """Set columns of an action."""
-    session.execute(
-        sa.update(models.InstanceAction)
-        .where(models.InstanceAction.id == action_id)
-        .values(**values)
-    )
-
-
-def action_finish(
-    session: orm.Session, action_id: int, values: Mapping[str, Any], *, unless_ended: bool
+def action_update(
+    session: orm.Session, action_id: int, values: Mapping[str, Any], *, unless_ended: bool = False
 ) -> None:
-    """Set columns of an action that ends.
+    """Set columns of an action.
 
-    :param unless_ended: leave it alone if it has ended before.
+    :param unless_ended: leave it alone if it has ended.
     """
     table = models.InstanceAction
     statement = sa.update(table).where(table.id == action_id)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every error has, and the kinds of them that the API tells apart."""
 
+from typing import Final
+
 
 class NovaSnapError(Exception):
     """The root: whoever catches it catches everything that was foreseen.
@@ -20,6 +22,17 @@ class NovaSnapError(Exception):
     def for_user(self) -> str:
         """What a client may read of it."""
         return (self.user_msg or self.msg).format(self=self)
+
+
+UNFORESEEN: Final = "An unexpected error occurred."
+
+
+def for_user(error: BaseException, unforeseen: str = UNFORESEEN) -> str:
+    """What a client may read of any error.
+
+    :param unforeseen: what is said of one that is none of these: its own words are for the log.
+    """
+    return error.for_user() if isinstance(error, NovaSnapError) else unforeseen
 
 
 class NotFound(NovaSnapError):

@@ -132,7 +132,7 @@ class InstanceAction:
             "message": None if error is None else error[:_MESSAGE_LENGTH],
         }
         with context.db.writer() as session:
-            action_queries.action_finish(session, self.id, values, unless_ended=unless_ended)
+            action_queries.action_update(session, self.id, values, unless_ended=unless_ended)
 
     def events(self, context: RequestContext) -> list[InstanceActionEvent]:
         """Its steps, newest first."""
@@ -208,17 +208,23 @@ class InstanceActionEvent:
         try:
             yield step
         except Exception as error:
-            step._finish(context, ERROR, step.details or str(error), traceback.format_exc())
+            step._finish(
+                context,
+                ERROR,
+                step.details or str(error),
+                traceback.format_exc(),
+                reason=exception.for_user(error),
+            )
             raise
         step.succeed(context, step.details)
 
     def succeed(self, context: RequestContext, details: str | None) -> None:
         """Record that it ended well."""
-        self._finish(context, SUCCESS, details, None)
+        self._finish(context, SUCCESS, details)
 
     def fail(self, context: RequestContext, reason: str) -> None:
         """Record that it ended in an error, for a process that did not live to do so."""
-        self._finish(context, ERROR, reason, None)
+        self._finish(context, ERROR, reason, reason=reason)
 
     @classmethod
     def fail_unfinished(cls, context: RequestContext, host: str, reason: str) -> int:
@@ -246,8 +252,17 @@ class InstanceActionEvent:
 
     @retry_on_failover
     def _finish(
-        self, context: RequestContext, result: str, details: str | None, trace: str | None
+        self,
+        context: RequestContext,
+        result: str,
+        details: str | None,
+        trace: str | None = None,
+        *,
+        reason: str | None = None,
     ) -> None:
+        """:param reason: for the action, in the same transaction: nobody finds a step that failed
+        in an action that does not say why.
+        """
         values = {
             "finish_time": timeutils.utcnow(),
             "result": result,
@@ -257,6 +272,9 @@ class InstanceActionEvent:
         with context.db.writer() as session:
             action_queries.event_update(session, self.id, values)
             action_queries.action_touch(session, self.action_id)
+            if reason is not None:
+                said = {"message": reason[:_MESSAGE_LENGTH]}
+                action_queries.action_update(session, self.action_id, said, unless_ended=True)
 
     @classmethod
     def _from_row(cls, row: models.InstanceActionEvent) -> InstanceActionEvent:

@@ -319,6 +319,40 @@ class TestActions:
         assert step.traceback is not None
         assert 'raise ValueError("too bad")' in step.traceback
 
+    @pytest.mark.parametrize(
+        ("error", "said"),
+        [
+            (exception.ImageNotFound(image_id="7f"), "Image 7f could not be found"),
+            (ValueError("/var/lib/secret"), "An unexpected error occurred."),
+        ],
+    )
+    def test_a_step_that_failed_is_never_seen_without_its_reason(
+        self, context: RequestContext, error: Exception, said: str
+    ) -> None:
+        action = InstanceAction.start(context, make_instance(context).uuid, "createImage")
+        with (
+            pytest.raises(type(error)),
+            InstanceActionEvent.record(context, action, "compute_snapshot", "host"),
+        ):
+            raise error
+        (found,) = InstanceAction.get_by_instance_uuid(context, action.instance_uuid)
+        assert found.message is not None
+        assert said in found.message
+        assert found.finish_time is None
+
+    def test_a_step_that_fails_later_leaves_the_reason_of_the_action(
+        self, context: RequestContext
+    ) -> None:
+        action = InstanceAction.start(context, make_instance(context).uuid, "createImage")
+        with (
+            pytest.raises(ValueError, match="late"),
+            InstanceActionEvent.record(context, action, "compute_snapshot", "host"),
+        ):
+            action.finish(context, "the host is down")
+            raise ValueError("late")
+        (found,) = InstanceAction.get_by_instance_uuid(context, action.instance_uuid)
+        assert found.message == "the host is down"
+
     def test_the_first_reason_counts_where_that_is_asked_for(self, context: RequestContext) -> None:
         action = InstanceAction.start(context, make_instance(context).uuid, "createImage")
         action.finish(context, "the host is down", unless_ended=True)
