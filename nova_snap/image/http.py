@@ -90,9 +90,9 @@ def _refusal(response: requests.Response) -> glanceclient.exc.HTTPException:
     try:
         said = response.json()["message"]
     except (KeyError, TypeError, ValueError, RecursionError):
-        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError, RecursionError):
-            return glanceclient.exc.from_response(response, response.content)
         said = response.text
+        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError, RecursionError):
+            said = glanceclient.exc.from_response(response, response.content).details
     return kind(details=str(said)[:_WORDS])
 
 

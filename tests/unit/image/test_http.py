@@ -41,3 +41,18 @@ def test_a_body_that_cannot_be_read(content_type: str | None, body: bytes) -> No
     error = http.refusal(refused(415, content_type, body))
     assert error.code == 415
     assert isinstance(error, glanceclient.exc.HTTPException)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("application/json", b'{"message": "%s"}' % (b"no " * 1000)),
+        ("application/json", b'{"error": {"message": "%s"}}' % (b"no " * 1000)),
+        ("text/html", b"<p>%s</p>" % (b"no " * 1000)),
+        ("text/plain", b"no " * 1000),
+    ],
+)
+def test_its_words_are_cut(content_type: str, body: bytes) -> None:
+    said = str(http.refusal(refused(403, content_type, body)))
+    assert "no no no" in said
+    assert len(said) < 1100
