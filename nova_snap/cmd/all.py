@@ -5,9 +5,12 @@ Messages stay in the process and the database is a SQLite file, unless the confi
 otherwise; the tables are brought up to date at the start.
 """
 
+import time
+
 from nova_snap.cmd import config, parts, run
 from nova_snap.cmd.api_server import APIServer
 from nova_snap.compute import rpc
+from nova_snap.compute.service import ComputeService
 from nova_snap.db import migration
 from nova_snap.db.session import Database
 
@@ -30,9 +33,20 @@ def _main() -> int:
     service.start()
     server.start()
     stop.wait()
-    server.stop()
-    if service.stop():
+    run.exit_within(conf.graceful_shutdown_timeout)
+    if stop_both(server, service, conf.graceful_shutdown_timeout):
         run.exit_now(0)
     rpc.close(transport)
     database.close()
     return 0
+
+
+def stop_both(server: APIServer, service: ComputeService, timeout: float) -> int:
+    """End the two within one timeout.
+
+    :param timeout: seconds, of graceful_shutdown_timeout.
+    :returns: how many snapshots and other tasks still run.
+    """
+    until = time.monotonic() + timeout
+    server.stop()
+    return service.stop(max(0.0, until - time.monotonic()))

@@ -66,6 +66,7 @@ def _main() -> int:
     server.start()
     housekeeping.start()
     stop.wait()
+    run.exit_within(conf.graceful_shutdown_timeout)
     housekeeping.stop()
     server.stop()
     rpc.close(transport)

@@ -21,6 +21,7 @@ def _main() -> int:
     service = parts.compute_service(conf, database, transport)
     service.start()
     stop.wait()
+    run.exit_within(conf.graceful_shutdown_timeout)
     if service.stop():
         run.exit_now(0)
     rpc.close(transport)

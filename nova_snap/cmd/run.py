@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from typing import Final
 
 import oslo_messaging
 from oslo_config import cfg
@@ -17,6 +18,9 @@ from nova_snap import exception
 from nova_snap.cmd import memory
 
 LOG = log.getLogger(__name__)
+
+STOP_SECONDS: Final = 45.0
+"""What a stop may take beyond graceful_shutdown_timeout."""
 
 # What an operator can put right without reading our code.
 _FORESEEN = (
@@ -67,3 +71,21 @@ def exit_now(code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def exit_within(timeout: float) -> None:
+    """Bound a stop that begins now, whatever hangs in it: a database, the hypervisor, a library
+    that waits for its threads. The next start puts right what is left.
+
+    :param timeout: seconds, of graceful_shutdown_timeout; what is cancelled and closed after that
+        has another :data:`STOP_SECONDS`.
+    """
+
+    def end() -> None:
+        LOG.error("The stop takes longer than %g s: the process ends as it is", allowed)
+        exit_now(1)
+
+    allowed = timeout + STOP_SECONDS
+    guard = threading.Timer(allowed, end)
+    guard.daemon = True
+    guard.start()

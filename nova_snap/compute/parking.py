@@ -6,13 +6,15 @@ whoever asked, and run after the next start. Where messages do not outlive the p
 with a reason.
 """
 
+import functools
 import time
 from collections.abc import Callable, Sequence
+from concurrent import futures
 
 from oslo_log import log
 
 from nova_snap import exception
-from nova_snap.compute import snapshot_kinds, task_states
+from nova_snap.compute import rpc, snapshot_kinds, task_states
 from nova_snap.compute.rpcapi import ComputeAPI
 from nova_snap.compute.snapshots import Request
 from nova_snap.objects import snapshot_request
@@ -52,13 +54,17 @@ class Parking:
                 return
             if compute_rpcapi is None:
                 self._fail(request, exception.ServiceStopping())
-            elif not self._send(compute_rpcapi, request):
+            elif not self._send(compute_rpcapi, request, until - time.monotonic()):
                 # The broker cannot be reached: to try it for each would take too long.
                 compute_rpcapi = None
 
-    def _send(self, compute_rpcapi: ComputeAPI, request: Request) -> bool:
-        """Whether the message is on its way. The instance waits for it before it is sent, as for
-        one of the API's."""
+    def _send(self, compute_rpcapi: ComputeAPI, request: Request, timeout: float) -> bool:
+        """Whether another message can be tried. The instance waits for this one before it is sent,
+        as for one of the API's.
+
+        :param timeout: seconds. A message that goes out later all the same is refused by the next
+            start.
+        """
         instance, context = request.instance, request.context
         try:
             instance.task_state = request.kind.announced
@@ -71,11 +77,11 @@ class Parking:
                 request.kind.action,
                 snapshot_request.ASKED,
             )
-            self._cast(compute_rpcapi, request)
+            rpc.within(timeout, functools.partial(self._cast, compute_rpcapi, request))
         except Exception as error:
             LOG.warning("The request for image %s cannot be put off: %s", request.image_id, error)
             self._fail(request, exception.ServiceStopping())
-            return not isinstance(error, exception.MessagingUnavailable)
+            return not isinstance(error, (exception.MessagingUnavailable, futures.TimeoutError))
         LOG.info("The request for image %s waits for the next start", request.image_id)
         return True
 

@@ -2,6 +2,8 @@
 """What both ends of a message share: the transport, the target, how a context travels."""
 
 import threading
+from collections.abc import Callable
+from concurrent import futures
 from typing import Any, Final
 
 import oslo_messaging
@@ -56,6 +58,25 @@ def close(transport: oslo_messaging.Transport) -> None:
     closing.join(_CLOSE_SECONDS)
     if closing.is_alive():
         LOG.warning("The connections to the broker cannot be closed; it may be down")
+
+
+def within(seconds: float, call: Callable[[], Any]) -> Any:
+    """Call, and be back after that at the latest: where the library waits for a broker that is
+    down or hangs, it does so for as long as that takes, and heeds no timeout.
+
+    :raises concurrent.futures.TimeoutError: if it is not back; its thread is when the broker is,
+        or ends with the process.
+    """
+    answer: futures.Future[Any] = futures.Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(call())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=run, name="rpc-call", daemon=True).start()
+    return answer.result(seconds)
 
 
 def target(conf: cfg.ConfigOpts, server: str | None = None) -> oslo_messaging.Target:

@@ -2,8 +2,6 @@
 """The compute service as other processes see it."""
 
 import functools
-import threading
-from collections.abc import Callable
 from concurrent import futures
 from typing import Any, Final
 
@@ -153,7 +151,7 @@ class ComputeAPI:
         cctxt = self._client.prepare(server=host, version=version, timeout=self._call_timeout)
         call = functools.partial(cctxt.call, ctxt, method, instance=instance.uuid, **kwargs)
         try:
-            answer: dict[str, Any] = _within(self._call_timeout + _SLACK_SECONDS, call)
+            answer: dict[str, Any] = rpc.within(self._call_timeout + _SLACK_SECONDS, call)
         except (oslo_messaging.MessagingTimeout, futures.TimeoutError) as error:
             reason = f"no answer within {self._call_timeout} s"
             raise exception.MessagingUnavailable(host=host, reason=reason) from error
@@ -180,24 +178,6 @@ class ComputeAPI:
         if not instance.host:
             raise exception.InstanceNotReady(instance_uuid=instance.uuid)
         return instance.host
-
-
-def _within(seconds: float, call: Callable[[], Any]) -> Any:
-    """Call, and be back after that at the latest: to make the queue for the answers, the library
-    waits for a broker that is down for as long as it takes, and heeds no timeout.
-
-    :raises concurrent.futures.TimeoutError: if it is not back; its thread is when the broker is.
-    """
-    answer: futures.Future[Any] = futures.Future()
-
-    def run() -> None:
-        try:
-            answer.set_result(call())
-        except BaseException as error:
-            answer.set_exception(error)
-
-    threading.Thread(target=run, name="rpc-call", daemon=True).start()
-    return answer.result(seconds)
 
 
 def _is_too_old(error: BaseException | None) -> bool:

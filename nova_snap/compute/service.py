@@ -2,6 +2,8 @@
 """A compute host that listens for messages."""
 
 import time
+from concurrent import futures
+from typing import Final
 
 import oslo_messaging
 from oslo_config import cfg
@@ -15,6 +17,9 @@ from nova_snap.compute.manager import ComputeManager
 from nova_snap.compute.volume_manager import VolumeManager
 
 LOG = log.getLogger(__name__)
+
+# What was taken from the queue before the stop needs milliseconds.
+_LISTEN_SECONDS: Final = 10.0
 
 
 class ComputeService:
@@ -58,18 +63,26 @@ class ComputeService:
             "Compute host %s listens on topic %s", self._manager.host, self._conf.rpc.compute_topic
         )
 
-    def stop(self) -> int:
-        """Listen no more, put off what has not begun, and let end what runs, within
-        graceful_shutdown_timeout.
+    def stop(self, timeout: float | None = None) -> int:
+        """Listen no more, put off what has not begun, and let end what runs.
 
+        :param timeout: seconds that it may take, of graceful_shutdown_timeout; all if it is None.
         :returns: how many snapshots and other tasks still run.
         """
-        timeout: int = self._conf.graceful_shutdown_timeout
+        if timeout is None:
+            timeout = self._conf.graceful_shutdown_timeout
         until = time.monotonic() + timeout
         self._heartbeat.stop()
-        self._server.stop()
-        self._server.wait(timeout=max(timeout, 1))
+        try:
+            rpc.within(_LISTEN_SECONDS, self._listen_no_more)
+        except futures.TimeoutError:
+            LOG.warning("Messages still come in, or cannot be refused: the broker may hang")
         self._volumes.stop()
         self._manager.park()
         left = self._lifecycle.stop(max(0.0, until - time.monotonic()))
         return left + self._manager.stop(max(0.0, until - time.monotonic()))
+
+    def _listen_no_more(self) -> None:
+        """Until a broker that hangs is back, and what it has passed on is done."""
+        self._server.stop()
+        self._server.wait()

@@ -191,7 +191,8 @@ Seconds between two looks at what a compute host has and uses, for os-hypervisor
         help="""
 Seconds that a stopping service lets running snapshots go on. What is not done by then is cancelled:
 the guest is as it was, the image is deleted, the server's actions say why; that may take another
-30 seconds, which your service manager must grant, too. 0 cancels at once.
+45 seconds, after which the process ends whatever hangs, and which your service manager must grant,
+too. 0 cancels at once.
 
 Requests that still wait for their place go back to RabbitMQ and run after the next start; without
 RabbitMQ (transport_url = fake://) they end with a reason.

@@ -151,6 +151,49 @@ class TestStop:
         return None
 
 
+class TestStopWithoutBroker:
+    @pytest.fixture(params=["away", "hangs"])
+    def lose_broker(
+        self, request: pytest.FixtureRequest, rabbitmq: RabbitMQ
+    ) -> Iterator[Callable[[], None]]:
+        away = request.param == "away"
+        yield rabbitmq.stop if away else rabbitmq.service.pause
+        if away:
+            rabbitmq.start()
+        else:
+            rabbitmq.service.resume()
+
+    def test_the_services_end(
+        self,
+        deploy: Callable[..., Deployment],
+        options: dict[str, dict[str, Any]],
+        database: Database,
+        lose_broker: Callable[[], None],
+    ) -> None:
+        made = deploy(snapshot_delay=600)
+        context = make_context(database, user_id="kim", project_id="shop")
+        host = options["DEFAULT"]["host"]
+        running, waiting = (
+            make_instance(context, host=host, project_id="shop", user_id="kim") for _ in range(2)
+        )
+        made.start()
+        client = made.client()
+        client.create_image(running.uuid, "snap")
+        wait_until(lambda: "begins" in made.log(), "the first snapshot")
+        client.create_image(waiting.uuid, "snap")
+        wait_until(lambda: state(context, waiting) == task_states.IMAGE_SNAPSHOT, "the queue")
+        lose_broker()
+        for service in made.services.values():
+            began = time.monotonic()
+            service.stop(timeout=3 * STOP_SECONDS)
+            assert time.monotonic() - began < STOP_SECONDS
+        for instance in (running, waiting):
+            assert state(context, instance) is None
+            assert said(context, instance) == (
+                "The compute service was stopped before the snapshot was done; try again."
+            )
+
+
 class TestDown:
     def test_a_request_for_a_host_that_does_not_return_is_ended_by_the_api(
         self,

@@ -23,6 +23,7 @@ ON_PURPOSE = {
     "cmd.compute: stop.wait()": "the same",
     "cmd.http: super().communicate()": "cheroot's: its socket has [api] timeout",
     "compute.notifications: self._waiting.get()": "a daemon thread without work, ended by None",
+    "compute.service: self._server.wait()": "in a thread that is waited for with a bound",
     "compute.volume_snapshots: snapshots.wait()": "VolumeSet.wait has [cinder] snapshot_timeout",
     "stream.compress: waiting.popleft().result()": "compressing is work, and waits for nobody",
     "virt.libvirt.qemu_nbd: process.wait()": "it was killed: the kernel reaps it",

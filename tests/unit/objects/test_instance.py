@@ -344,12 +344,14 @@ class TestActions:
         self, context: RequestContext
     ) -> None:
         action = InstanceAction.start(context, make_instance(context).uuid, "createImage")
-        with (
-            pytest.raises(ValueError, match="late"),
-            InstanceActionEvent.record(context, action, "compute_snapshot", "host"),
-        ):
-            action.finish(context, "the host is down")
-            raise ValueError("late")
+
+        def fail_when_it_was_given_up() -> None:
+            with InstanceActionEvent.record(context, action, "compute_snapshot", "host"):
+                action.finish(context, "the host is down")
+                raise ValueError("late")
+
+        with pytest.raises(ValueError, match="late"):
+            fail_when_it_was_given_up()
         (found,) = InstanceAction.get_by_instance_uuid(context, action.instance_uuid)
         assert found.message == "the host is down"
 
