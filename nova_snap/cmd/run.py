@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NoReturn
 
 import oslo_messaging
 from oslo_config import cfg
@@ -31,20 +31,32 @@ _FORESEEN = (
 )
 
 
+class Stopped(BaseException):
+    """A signal came before the service had started. No handler of errors is to take it for one."""
+
+
 class Stop:
-    """SIGTERM or SIGINT, as something that can be waited for."""
+    """SIGTERM or SIGINT, as something that can be waited for.
+
+    Before that, a signal ends what the main thread does with :class:`Stopped`: a start waits for
+    the broker for as long as it is down.
+    """
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self._started = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
 
     def wait(self) -> None:
         """Until a signal comes."""
+        self._started = True
         self._event.wait()
 
     def _on_signal(self, number: int, frame: object) -> None:  # noqa: ARG002
         self._event.set()
+        if not self._started:
+            raise Stopped
 
 
 def guarded(run: Callable[[], int]) -> int:
@@ -56,6 +68,9 @@ def guarded(run: Callable[[], int]) -> int:
     memory.limit_arenas()
     try:
         return run()
+    except Stopped:
+        LOG.info("Stopped before it had started")
+        exit_now(0)
     except cfg.Error as error:
         print(f"configuration: {error}", file=sys.stderr)
         return 2
@@ -65,7 +80,7 @@ def guarded(run: Callable[[], int]) -> int:
         return 1
 
 
-def exit_now(code: int) -> None:
+def exit_now(code: int) -> NoReturn:
     """End the process although snapshots still run: their threads cannot be ended otherwise."""
     logging.shutdown()
     sys.stdout.flush()

@@ -76,7 +76,7 @@ class ComputeService:
         try:
             rpc.within(_LISTEN_SECONDS, self._listen_no_more)
         except futures.TimeoutError:
-            LOG.warning("Messages still come in, or cannot be refused: the broker may hang")
+            LOG.warning("The queue is not left after %g s: the broker may hang", _LISTEN_SECONDS)
         self._volumes.stop()
         self._manager.park()
         left = self._lifecycle.stop(max(0.0, until - time.monotonic()))

@@ -22,6 +22,7 @@ from tests.fixtures.deployment import Deployment
 from tests.fixtures.glance import Glance
 from tests.fixtures.rabbitmq import RabbitMQ
 from tests.fixtures.service import make_context, make_instance
+from tests.fixtures.service_process import free_port
 
 COMPUTE = "nova-snap-compute"
 SIZE = 100_000
@@ -192,6 +193,19 @@ class TestStopWithoutBroker:
             assert said(context, instance) == (
                 "The compute service was stopped before the snapshot was done; try again."
             )
+
+    @pytest.mark.parametrize("command", [COMPUTE, "nova-snap-all"])
+    def test_one_that_waits_for_it_to_start_ends(
+        self, deploy: Callable[..., Deployment], command: str
+    ) -> None:
+        made = deploy(command, transport_url=f"rabbit://guest:guest@127.0.0.1:{free_port()}/")
+        service = made.services[command]
+        service.start()
+        wait_until(lambda: "Connection refused" in made.log(), "a try to connect")
+        began = time.monotonic()
+        service.stop(timeout=3 * STOP_SECONDS)
+        assert time.monotonic() - began < STOP_SECONDS
+        assert "Stopped before it had started" in made.log()
 
 
 class TestDown:
