@@ -12,6 +12,7 @@ from oslo_messaging.rpc import dispatcher
 
 from nova_snap.compute import rpc
 from nova_snap.compute.heartbeat import Heartbeat
+from nova_snap.compute.host_lock import HostLock
 from nova_snap.compute.lifecycle_manager import LifecycleManager
 from nova_snap.compute.manager import ComputeManager
 from nova_snap.compute.volume_manager import VolumeManager
@@ -39,6 +40,7 @@ class ComputeService:
         self._lifecycle = lifecycle
         self._heartbeat = heartbeat
         self._volumes = volumes
+        self._lock = HostLock(conf.state_path, manager.host)
         self._server = oslo_messaging.get_rpc_server(
             transport,
             rpc.target(conf, server=manager.host),
@@ -51,7 +53,11 @@ class ComputeService:
         """Make the host ready, then listen.
 
         :raises nova_snap.exception.HypervisorUnavailable: if the hypervisor does not answer.
+        :raises nova_snap.exception.HostTaken: if another service does this host's work.
+        :raises OSError: if state_path cannot be used.
         """
+        # Before anything is put right: what another one does would look as if it was cut off.
+        self._lock.acquire()
         # First: what it puts right looks like other snapshots that were cut off.
         self._volumes.init_host()
         self._manager.init_host()
@@ -80,7 +86,10 @@ class ComputeService:
         self._volumes.stop()
         self._manager.park()
         left = self._lifecycle.stop(max(0.0, until - time.monotonic()))
-        return left + self._manager.stop(max(0.0, until - time.monotonic()))
+        left += self._manager.stop(max(0.0, until - time.monotonic()))
+        if not left:
+            self._lock.release()
+        return left
 
     def _listen_no_more(self) -> None:
         """Until a broker that hangs is back, and what it has passed on is done."""

@@ -31,7 +31,8 @@ A class carries its data as attributes and formats its own message; none knows H
     |   +-- VolumeServiceUnavailable, VolumeSnapshotFailed, VolumeSnapshotTimeout
     +-- IdentityError
     |   +-- IdentityServiceUnavailable, IdentityMisconfigured, NoCredentials, EndpointNotFound
-    +-- MessagingUnavailable, RequestLost, NoValidHost, LifecycleInterrupted, LifecycleTimeout
+    +-- MessagingUnavailable, RequestLost, NoValidHost, HostTaken, LifecycleInterrupted,
+    |   LifecycleTimeout
     +-- HypervisorError
     |   +-- HypervisorUnavailable, LibvirtOperationFailed, WaitTimeout,
     |   |   AgentError, AgentUnresponsive, QuiesceUnsupported, QemuImgFailed, QemuNbdFailed,

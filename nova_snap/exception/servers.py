@@ -144,6 +144,18 @@ class MessagingUnavailable(NovaSnapError):
     user_msg = "The compute host of the instance cannot be reached; try again later."
 
 
+class HostTaken(NovaSnapError):
+    """:ivar pid: of the process that does the host's work, as it has written it down."""
+
+    host: str
+    pid: str
+    path: str
+    msg = (
+        "The work of compute host {self.host} is done by process {self.pid}, which holds "
+        "{self.path}. Stop that one first, or set another [DEFAULT] host."
+    )
+
+
 class NoValidHost(NovaSnapError):
     reason: str
     msg = "No valid host was found. {self.reason}"

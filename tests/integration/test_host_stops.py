@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A compute host that is stopped, or is down when it is asked: processes as they are deployed."""
+"""A compute host that is stopped, started twice, or down when it is asked: processes as they are
+deployed."""
 
 import time
 import uuid
@@ -206,6 +207,31 @@ class TestStopWithoutBroker:
         service.stop(timeout=3 * STOP_SECONDS)
         assert time.monotonic() - began < STOP_SECONDS
         assert "Stopped before it had started" in made.log()
+
+
+class TestSecond:
+    def test_a_second_service_of_a_host_leaves_the_first_ones_work_alone(
+        self,
+        deploy: Callable[..., Deployment],
+        options: dict[str, dict[str, Any]],
+        database: Database,
+        trusted_glance: Glance,
+    ) -> None:
+        first = deploy(snapshot_delay=5)
+        context = make_context(database, user_id="kim", project_id="shop")
+        host = options["DEFAULT"]["host"]
+        instance = make_instance(context, host=host, project_id="shop", user_id="kim")
+        first.start()
+        image_id = first.client().create_image(instance.uuid, "snap")
+        wait_until(lambda: "begins" in first.log(), "the snapshot")
+        second = deploy(COMPUTE).services[COMPUTE]
+        second.start()
+        wait_until(lambda: not second.running, "the end of the second")
+        assert f"is done by process {first.services[COMPUTE].pid}" in first.log()
+        wait_until(lambda: SnapshotRequest.count_by_phase(context) == [], "the snapshot's end")
+        assert said(context, instance) is None
+        glance = trusted_glance.client(user_id="kim", project_id="shop")
+        assert b"".join(glance.images.data(image_id)) == snapshot_data(instance.uuid, SIZE)
 
 
 class TestDown:
