@@ -51,15 +51,22 @@ def exists(root: etree._Element, device: HostDevice, domain: str) -> bool:
 
     :param root: a ``<domain>``.
     :param domain: what to call it in errors.
-    :raises nova_snap.exception.InvalidDomain: if libvirt would not have written it.
     """
     wanted = etree.fromstring(device.xml)
     return any(
-        _address(element, domain) == device.address
+        _is_at(element, device.address, domain)
         for element in root.iterfind(f"devices/{wanted.tag}")
         # A USB device has a bus and a number too.
         if wanted.tag != "hostdev" or element.get("type") == wanted.get("type")
     )
+
+
+def _is_at(element: etree._Element, address: str, domain: str) -> bool:
+    try:
+        return _address(element, domain) == address
+    except exception.InvalidDomain:
+        # What has none that can be read is another device: this one's could be.
+        return False
 
 
 def plain(element: etree._Element) -> str:
@@ -96,6 +103,6 @@ def _number(text: str, domain: str) -> int:
     except ValueError:
         number = -1
     if not 0 <= number <= _MAX_PART:
-        reason = f"a device's address has the part {text:.20}, which is none"
+        reason = f"a device's address has the part {text[:20]!r}, which is none"
         raise exception.InvalidDomain(domain=domain, reason=reason)
     return number

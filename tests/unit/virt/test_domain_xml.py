@@ -105,6 +105,14 @@ def test_usb_device_with_the_same_numbers():
     assert not domain_xml.device_exists(domain(usb), pci, "web")
 
 
+def test_a_device_beside_one_whose_address_cannot_be_read():
+    pci = "<hostdev mode='subsystem' type='pci'><source><address bus='1'/></source></hostdev>"
+    odd = "<hostdev mode='capabilities' type='pci'><source><address bus=''/></source></hostdev>"
+    (found,) = parse(odd + pci).host_devices
+    assert domain_xml.device_exists(domain(odd + pci), found, "web")
+    assert not domain_xml.device_exists(domain(odd), found, "web")
+
+
 @pytest.mark.parametrize(
     ("state", "channel"),
     [("", "defined"), ("state='connected'", "connected"), ("state='disconnected'", "disconnected")],
@@ -192,12 +200,12 @@ def test_refused(xml, reason):
                 "<hostdev mode='subsystem' type='pci'><source><address bus='lxc'/></source>"
                 "</hostdev>"
             ),
-            "part lxc, which is none",
+            "part 'lxc', which is none",
             id="pci-address",
         ),
         pytest.param(
             domain("<interface type='vdpa'><source><address slot='-1'/></source></interface>"),
-            "part -1, which is none",
+            "part '-1', which is none",
             id="negative-address",
         ),
         pytest.param(domain().replace("web", "\ud800"), "broken", id="surrogate"),
