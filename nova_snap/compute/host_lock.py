@@ -21,7 +21,7 @@ class HostLock:
         self._path = Path(directory) / f"compute-{urllib.parse.quote(host, safe='')}.lock"
         self._descriptor: int | None = None
 
-    def acquire(self) -> None:
+    def take(self) -> None:
         """Be the host's service from now on.
 
         :raises nova_snap.exception.HostTaken: if another one is.

@@ -57,7 +57,7 @@ class ComputeService:
         :raises OSError: if state_path cannot be used.
         """
         # Before anything is put right: what another one does would look as if it was cut off.
-        self._lock.acquire()
+        self._lock.take()
         # First: what it puts right looks like other snapshots that were cut off.
         self._volumes.init_host()
         self._manager.init_host()

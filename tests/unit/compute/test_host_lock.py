@@ -14,7 +14,7 @@ from nova_snap.compute.host_lock import HostLock
 HOLD = """
 import subprocess, sys
 from nova_snap.compute.host_lock import HostLock
-HostLock(sys.argv[1], "c1").acquire()
+HostLock(sys.argv[1], "c1").take()
 print(subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL).pid, flush=True)
 sys.stdin.read()
 """
@@ -23,22 +23,22 @@ sys.stdin.read()
 def test_only_one_has_a_host(tmp_path: pathlib.Path) -> None:
     directory = str(tmp_path / "not" / "there yet")
     one, two, other = (HostLock(directory, host) for host in ("c1", "c1", "c2"))
-    one.acquire()
-    one.acquire()
-    other.acquire()
+    one.take()
+    one.take()
+    other.take()
     with pytest.raises(
         exception.HostTaken, match=rf"c1 is done by process {os.getpid()}, "
     ) as found:
-        two.acquire()
+        two.take()
     assert found.value.path == f"{directory}/compute-c1.lock"
     one.release()
-    two.acquire()
+    two.take()
     with pytest.raises(exception.HostTaken):
-        one.acquire()
+        one.take()
 
 
 def test_a_name_with_a_slash_stays_in_the_directory(tmp_path: pathlib.Path) -> None:
-    HostLock(str(tmp_path), "../c1").acquire()
+    HostLock(str(tmp_path), "../c1").take()
     assert [path.name for path in tmp_path.iterdir()] == ["compute-..%2Fc1.lock"]
 
 
@@ -54,11 +54,11 @@ def test_it_ends_with_the_process_and_not_with_its_children(tmp_path: pathlib.Pa
     lock = HostLock(str(tmp_path), "c1")
     try:
         with pytest.raises(exception.HostTaken, match=f"by process {holder.pid},"):
-            lock.acquire()
+            lock.take()
         holder.kill()
         holder.communicate(timeout=60)
         os.kill(child, 0)
-        lock.acquire()
+        lock.take()
     finally:
         holder.kill()
         os.kill(child, 9)
