@@ -97,7 +97,7 @@ def parse(xml: str, name: str) -> Domain:
         uuid=_uuid(root, name),
         name=_text(root, "name", name),
         virt_type=root.get("type", ""),
-        vcpus=_bounded(_integer(root, "vcpu", name, default=1), "vcpu", name),
+        vcpus=_bounded(_integer(root, "vcpu", name, default=1), "vcpu", name, least=1),
         memory_mb=_memory_mb(root, name),
         architecture=_attribute(root, "os/type", "arch"),
         os_type=_os_type(root),
@@ -236,8 +236,8 @@ def _memory_mb(root: etree._Element, name: str) -> int:
     return _bounded(size, "memory", name)
 
 
-def _bounded(value: int, tag: str, name: str) -> int:
-    if not 0 <= value <= _MAX_NUMBER:
+def _bounded(value: int, tag: str, name: str, least: int = 0) -> int:
+    if not least <= value <= _MAX_NUMBER:
         reason = f"its <{tag}> is more, or less, than any guest has"
         raise exception.InvalidDomain(domain=name, reason=reason)
     return value

@@ -194,6 +194,7 @@ def test_refused(xml, reason):
         pytest.param(domain().replace("524288", "9" * 4000), "<memory>", id="memory-4000-digits"),
         pytest.param(domain().replace("524288", "-1"), "<memory>", id="memory-negative"),
         pytest.param(domain().replace("<vcpu>2", "<vcpu>2147483648"), "<vcpu>", id="vcpu"),
+        pytest.param(domain().replace("<vcpu>2", "<vcpu>0"), "<vcpu>", id="vcpu-none"),
         pytest.param(domain().replace("<vcpu>2", "<vcpu>" + "x" * 999), "'xxx", id="vcpu-long"),
         pytest.param(
             domain(
