@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Requests in flight: each knows what its reply may be, and takes it in."""
 
+import abc
 from bisect import bisect_left
 from typing import ClassVar
 
@@ -21,7 +22,7 @@ SECTOR = 512
 ZEROES = bytes(64 << 10)
 
 
-class Request:
+class Request(abc.ABC):
     """What was asked for, and what has come in answer to it.
 
     :ivar flags: of the command.
@@ -69,17 +70,17 @@ class Request:
             reason=reason or "no reason was given",
         )
 
+    @abc.abstractmethod
     def take_chunk(self, chunk: proto.Chunk, wire: Wire, deadline: Deadline) -> None:
         """Receive the payload of a chunk that is not an error."""
-        raise NotImplementedError
 
-    def take_all(self, wire: Wire, deadline: Deadline) -> None:
+    def take_all(self, wire: Wire, deadline: Deadline) -> None:  # noqa: ARG002
         """Receive what follows a simple reply without error, where replies are not structured."""
-        raise NotImplementedError
+        raise _broken(wire, f"a structured reply to a {self}", "a simple one")
 
+    @abc.abstractmethod
     def missing(self) -> str:
         """What a reply without error lacks; nothing if it is whole."""
-        raise NotImplementedError
 
 
 class Read(Request):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import abc
 from typing import Any, Protocol
 
 from tests.fixtures.deployment import Deployment
@@ -39,15 +40,15 @@ class Victim(Protocol):
         """
 
 
-class ServerProcess:
+class ServerProcess(abc.ABC):
     """A victim that is one server process, but for how it is started."""
 
     name: str
 
     @property
+    @abc.abstractmethod
     def service(self) -> ServiceProcess:
         """The process."""
-        raise NotImplementedError
 
     @property
     def running(self) -> bool:
