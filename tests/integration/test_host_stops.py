@@ -77,6 +77,24 @@ def database(conf: cfg.ConfigOpts) -> Iterator[Database]:
     made.close()
 
 
+@pytest.fixture
+def context(database: Database) -> RequestContext:
+    return make_context(database, user_id="kim", project_id="shop")
+
+
+@pytest.fixture
+def new_instance(
+    context: RequestContext, options: dict[str, dict[str, Any]]
+) -> Callable[[], Instance]:
+    """Gives a running instance of the host, once the deployment has made its tables."""
+
+    def made() -> Instance:
+        host = options["DEFAULT"]["host"]
+        return make_instance(context, host=host, project_id="shop", user_id="kim")
+
+    return made
+
+
 def wait_until(condition: Callable[[], Any], what: str) -> None:
     until = time.monotonic() + SOON
     while not condition():
@@ -98,16 +116,12 @@ class TestStop:
     def test_what_runs_is_cancelled_and_what_waits_runs_after_the_next_start(
         self,
         deploy: Callable[..., Deployment],
-        options: dict[str, dict[str, Any]],
-        database: Database,
+        context: RequestContext,
+        new_instance: Callable[[], Instance],
         trusted_glance: Glance,
     ) -> None:
         first = deploy(snapshot_delay=600)
-        context = make_context(database, user_id="kim", project_id="shop")
-        host = options["DEFAULT"]["host"]
-        running, waiting, third = (
-            make_instance(context, host=host, project_id="shop", user_id="kim") for _ in range(3)
-        )
+        running, waiting, third = (new_instance() for _ in range(3))
         first.start()
         client = first.client()
         images = [client.create_image(running.uuid, "snap")]
@@ -168,16 +182,12 @@ class TestStopWithoutBroker:
     def test_the_services_end(
         self,
         deploy: Callable[..., Deployment],
-        options: dict[str, dict[str, Any]],
-        database: Database,
+        context: RequestContext,
+        new_instance: Callable[[], Instance],
         lose_broker: Callable[[], None],
     ) -> None:
         made = deploy(snapshot_delay=600)
-        context = make_context(database, user_id="kim", project_id="shop")
-        host = options["DEFAULT"]["host"]
-        running, waiting = (
-            make_instance(context, host=host, project_id="shop", user_id="kim") for _ in range(2)
-        )
+        running, waiting = (new_instance() for _ in range(2))
         made.start()
         client = made.client()
         client.create_image(running.uuid, "snap")
@@ -213,14 +223,12 @@ class TestSecond:
     def test_a_second_service_of_a_host_leaves_the_first_ones_work_alone(
         self,
         deploy: Callable[..., Deployment],
-        options: dict[str, dict[str, Any]],
-        database: Database,
+        context: RequestContext,
+        new_instance: Callable[[], Instance],
         trusted_glance: Glance,
     ) -> None:
         first = deploy(snapshot_delay=5)
-        context = make_context(database, user_id="kim", project_id="shop")
-        host = options["DEFAULT"]["host"]
-        instance = make_instance(context, host=host, project_id="shop", user_id="kim")
+        instance = new_instance()
         first.start()
         image_id = first.client().create_image(instance.uuid, "snap")
         wait_until(lambda: "begins" in first.log(), "the snapshot")
@@ -238,14 +246,12 @@ class TestDown:
     def test_a_request_for_a_host_that_does_not_return_is_ended_by_the_api(
         self,
         deploy: Callable[..., Deployment],
-        options: dict[str, dict[str, Any]],
-        database: Database,
+        context: RequestContext,
+        new_instance: Callable[[], Instance],
         trusted_glance: Glance,
     ) -> None:
         made = deploy(snapshot_pending_timeout=2)
-        context = make_context(database, user_id="kim", project_id="shop")
-        host = options["DEFAULT"]["host"]
-        instance = make_instance(context, host=host, project_id="shop", user_id="kim")
+        instance = new_instance()
         made.start()
         made.services[COMPUTE].kill()
         image_id = made.client().create_image(instance.uuid, "snap")
@@ -264,19 +270,18 @@ class TestDown:
         self,
         deploy: Callable[..., Deployment],
         options: dict[str, dict[str, Any]],
-        database: Database,
+        context: RequestContext,
+        new_instance: Callable[[], Instance],
     ) -> None:
         down = {"report_interval": 1, "service_down_time": 3}
         made = deploy(snapshot_on_down_host="refuse", **down)
-        context = make_context(database, user_id="kim", project_id="shop")
-        host = options["DEFAULT"]["host"]
-        instance = make_instance(context, host=host, project_id="shop", user_id="kim")
+        instance = new_instance()
         made.start()
         client = made.client()
         client.create_image(instance.uuid, "snap")
         wait_until(lambda: state(context, instance) is None, "the snapshot")
         made.services[COMPUTE].kill()
-        service = Service.get_by_host(context, host)
+        service = Service.get_by_host(context, options["DEFAULT"]["host"])
         wait_until(lambda: not Service.get_by_id(context, service.id).is_up(3), "the silence")
         answer = client.post(f"/servers/{instance.uuid}/action", {"createImage": {"name": "late"}})
         assert (answer.status_code, answer.json()) == (
