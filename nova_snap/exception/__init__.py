@@ -34,7 +34,7 @@ A class carries its data as attributes and formats its own message; none knows H
     +-- MessagingUnavailable, RequestLost, NoValidHost, HostTaken, LifecycleInterrupted,
     |   LifecycleTimeout
     +-- HypervisorError
-    |   +-- HypervisorUnavailable, LibvirtOperationFailed, WaitTimeout,
+    |   +-- HypervisorUnavailable, LibvirtOperationFailed, WaitTimeout, HostStarved, StillSaving,
     |   |   AgentError, AgentUnresponsive, QuiesceUnsupported, QemuImgFailed, QemuNbdFailed,
     |   |   UnsafeDisk, DiskChanged, DiskUnwatched, SecretUnavailable,
     |   |   LogicalVolumeUnavailable, ToolsUserUnusable, DeviceError, DeviceKept, DeviceLost,

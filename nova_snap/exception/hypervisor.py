@@ -51,6 +51,17 @@ class WaitTimeout(HypervisorError):
     user_msg = "The compute host gave up waiting after {self.seconds:g} s."
 
 
+class HostStarved(HypervisorError):
+    """:ivar what: was not begun."""
+
+    what: str
+    reason: str
+    msg = (
+        "There is no thread for {self.what}: {self.reason}; look at the limits of processes "
+        "(TasksMax, pids.max) and at the memory"
+    )
+
+
 class AgentError(HypervisorError):
     domain: str
     operation: str
@@ -228,6 +239,11 @@ class DirectUnavailable(HypervisorError):
     reason: str
     msg = "The snapshot cannot be made within the storage cluster: {self.reason}"
     user_msg = "The snapshot cannot be made within the storage cluster."
+
+
+class StillSaving(HypervisorError):
+    domain: str
+    msg = "The memory of domain {self.domain} is still being saved: virsh domjobinfo {self.domain}"
 
 
 class HostDiskFull(HypervisorError):

@@ -296,7 +296,7 @@ def test_a_compute_service_that_stops_thaws_the_guest(world: VolumeWorld, server
 
 def test_a_compute_service_that_is_killed(world: VolumeWorld, server: Server) -> None:
     """Its journal says that the guest may be frozen: the next start thaws it."""
-    left = workdir.create(str(world.snapshots), server.guest.uuid)
+    left = workdir.create(str(world.snapshots), server.guest.uuid, world.conf.host)
     left.note(
         domain=server.guest.name, domain_uuid=server.guest.uuid, method=held.METHOD, frozen=True
     )

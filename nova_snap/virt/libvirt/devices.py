@@ -72,6 +72,15 @@ def _wait_until_gone(guest: Guest, device: HostDevice, seconds: float) -> bool:
     return True
 
 
+def still_there(guest: Guest, noted: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    """Those that the guest has.
+
+    :param noted: kind, address and XML of each.
+    """
+    xml = guest.xml()
+    return [each for each in noted if domain_xml.device_exists(xml, HostDevice(*each), guest.name)]
+
+
 def attach(guest: Guest, devices: Sequence[HostDevice]) -> list[exception.DeviceLost]:
     """Give devices back to a guest: as many as possible.
 

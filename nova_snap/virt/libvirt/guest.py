@@ -83,6 +83,18 @@ class Guest(GuestLife):
         """A hypervisor process runs for it: its disks are in use."""
         return bool(self._ask("isActive", lambda dom: dom.isActive()))
 
+    def number(self) -> int:
+        """libvirt's number of this process of the guest: another one after each start; -1 when it
+        is off."""
+        number: int = self._ask("ID", lambda dom: dom.ID())
+        return number
+
+    def is_being_saved(self) -> bool:
+        """libvirt writes its memory to disk just now; it is off when that is done."""
+        job = self._ask("jobStats", lambda dom: dom.jobStats())
+        runs = job.get("type", libvirt.VIR_DOMAIN_JOB_NONE) != libvirt.VIR_DOMAIN_JOB_NONE
+        return bool(runs and job.get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE)
+
     def is_persistent(self) -> bool:
         return bool(self._ask("isPersistent", lambda dom: dom.isPersistent()))
 

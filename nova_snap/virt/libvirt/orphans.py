@@ -46,7 +46,10 @@ def _end(pid: int, directory: str) -> None:
         if _works_for(pid, directory):
             LOG.warning("Ending a program (pid %d) that was left behind in %s", pid, directory)
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-            select.select([descriptor], [], [], _STOP_SECONDS)
+            # Not select(), which knows no descriptor above 1023.
+            end = select.poll()
+            end.register(descriptor, select.POLLIN)
+            end.poll(_STOP_SECONDS * 1000)
     finally:
         os.close(descriptor)
 

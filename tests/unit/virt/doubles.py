@@ -21,6 +21,8 @@ OLD = capabilities.Capabilities("QEMU", 3_004_000, 2_008_000)
 QUESTIONS = {
     "power_state",
     "is_active",
+    "number",
+    "is_being_saved",
     "is_persistent",
     "has_managed_save",
     "xml",
@@ -69,10 +71,13 @@ class FakeGuest:
         self.name, self.uuid = NAME, UUID
         self.state, self.active = state, state != power_state.SHUTDOWN
         self.saved = False
+        self.saving = False
+        self.id = 7
         self.persistent = True
         self.starts_automatically = False
         self.job: BlockJob | None = None
         self.mirror = ""
+        self.copied_to: str | None = None
         self.polls_until_ready = 2
         self.interruptions = 0
         self.frozen = False
@@ -112,6 +117,14 @@ class FakeGuest:
         self._enter("is_active")
         return self.active
 
+    def number(self) -> int:
+        self._enter("number")
+        return self.id if self.active else -1
+
+    def is_being_saved(self) -> bool:
+        self._enter("is_being_saved")
+        return self.saving
+
     def is_persistent(self) -> bool:
         self._enter("is_persistent")
         return self.persistent
@@ -132,7 +145,7 @@ class FakeGuest:
         return re.sub("<mirror.*/>", "", self.xml())
 
     def describe(self) -> domain_xml.Domain:
-        if self.job is not None and self.job.kind == "copy":
+        if self.job is not None and self.job.kind == "copy" and self.copied_to:
             self.polls_until_ready -= 1
             ready = "ready='yes'" if self.polls_until_ready <= 0 else ""
             self.mirror = f"<mirror type='file' file='{self.copied_to}' job='copy' {ready}/>"

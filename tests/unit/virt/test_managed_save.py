@@ -46,8 +46,8 @@ def guest():
 
 
 @pytest.fixture
-def directory(tmp_path):
-    made = workdir.create(str(tmp_path / "snapshots"), doubles.UUID)
+def directory(conf, tmp_path):
+    made = workdir.create(str(tmp_path / "snapshots"), doubles.UUID, conf.host)
     yield made
     made.close()
 
@@ -166,10 +166,27 @@ def test_restoring_fails_for_good(method, guest, request_, caplog):
     guest.errors["launch"] = doubles.failed("createWithFlags")
     with pytest.raises(exception.LibvirtOperationFailed):
         method.take(request_)
-    assert f"is DOWN. Its memory is kept: start it with: virsh start {guest.name}" in caplog.text
+    assert f"Its memory is kept: start it with: virsh start {guest.name}" in caplog.text
     # For whoever puts it right later.
     assert request_.workdir.journal.saving
     assert len(request_.workdir.journal.detached) == 2
+
+
+@pytest.mark.parametrize("state", [power_state.RUNNING, power_state.PAUSED])
+def test_a_save_that_is_not_over_may_succeed_yet(guest, directory, state):
+    """Its process died, or gave it up: when libvirt has done it, the guest is off."""
+    guest.state = power_state.PAUSED
+    guest.saving = True
+    directory.note(saving=True, power_state=state)
+    with pytest.raises(exception.StillSaving):
+        put_back(guest, directory, 1)
+    assert directory.journal.saving
+    assert guest.changes() == []
+    guest.saving, guest.saved = False, True
+    guest.stop()
+    put_back(guest, directory, 1)
+    assert (guest.active, guest.state) == (True, state)
+    assert not directory.journal.saving
 
 
 def test_user_starts_the_guest_meanwhile(method, guest, request_):

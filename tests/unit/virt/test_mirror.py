@@ -69,8 +69,8 @@ class Scene:
 
 
 @pytest.fixture
-def directory(tmp_path):
-    made = workdir.create(str(tmp_path / "snapshots"), doubles.UUID)
+def directory(conf, tmp_path):
+    made = workdir.create(str(tmp_path / "snapshots"), doubles.UUID, conf.host)
     yield made
     made.close()
 
@@ -253,23 +253,39 @@ def test_domain_cannot_be_defined_again(conf, directory, caplog):
 
 
 class TestStaleJobs:
+    OWN = "/var/lib/nova_snap/snapshots"
+
     def test_none(self):
         guest = doubles.FakeGuest()
-        copy_job.abort_stale_jobs(guest, "vda")
+        copy_job.abort_stale_jobs(guest, "vda", self.OWN)
         assert guest.changes() == []
 
-    def test_copy_is_ended(self):
+    @pytest.mark.parametrize("destination", [f"{OWN}/x/delta", None])
+    def test_copy_is_ended(self, destination):
         guest = doubles.FakeGuest()
         guest.job = BlockJob("copy", 5, 10)
-        copy_job.abort_stale_jobs(guest, "vda")
+        guest.copied_to = destination
+        copy_job.abort_stale_jobs(guest, "vda", self.OWN)
         assert guest.job is None
+
+    @pytest.mark.parametrize(
+        "destination", ["/var/lib/nova/instances/snapshots/tmp1/delta", f"{OWN}-too/x/delta"]
+    )
+    def test_copy_of_somebody_else_is_left_alone(self, destination):
+        """Whoever waits for it may take one that was ended for complete."""
+        guest = doubles.FakeGuest()
+        guest.job = BlockJob("copy", 5, 10)
+        guest.copied_to = destination
+        with pytest.raises(exception.BlockJobFailed, match=f"copies the disk to {destination};"):
+            copy_job.abort_stale_jobs(guest, "vda", self.OWN)
+        assert guest.changes() == []
 
     @pytest.mark.parametrize("kind", ["pull", "commit", "active commit", "backup", "type 9"])
     def test_other_work_is_left_alone(self, kind):
         guest = doubles.FakeGuest()
         guest.job = BlockJob(kind, 5, 10)
         with pytest.raises(exception.BlockJobFailed, match=f"block job of kind {kind}"):
-            copy_job.abort_stale_jobs(guest, "vda")
+            copy_job.abort_stale_jobs(guest, "vda", self.OWN)
         assert guest.changes() == []
 
     def test_copy_that_does_not_end(self, monkeypatch):
@@ -279,6 +295,33 @@ class TestStaleJobs:
         guest.errors["abort_block_job"] = doubles.failed("blockJobAbort", "stuck")
         with pytest.raises(exception.BlockJobFailed, match=r"does not end: .*stuck"):
             copy_job.end_copy(guest, "vda")
+
+
+class TestNote:
+    """Of a copy: it stays as long as there may be one, for whoever puts the guest right later."""
+
+    def test_is_there_before_the_copy(self, conf, directory):
+        scene = Scene(conf, directory, doubles.NEW)
+        noted = []
+        scene.guest.before["start_copy"] = lambda: noted.append(directory.journal.copying)
+        scene.take()
+        assert noted == [directory.file("delta")]
+        assert directory.journal.copying == ""
+
+    def test_copy_that_does_not_end(self, conf, directory, monkeypatch):
+        monkeypatch.setattr(copy_job, "_LAST_POLL", 0.001)
+        scene = Scene(conf, directory, doubles.NEW)
+        scene.guest.errors["abort_block_job"] = exception.WaitTimeout(what="it", seconds=1)
+        with pytest.raises(exception.NovaSnapError):
+            scene.take()
+        assert directory.journal.copying == directory.file("delta")
+
+    def test_copy_that_may_begin_late(self, conf, directory):
+        scene = Scene(conf, directory, doubles.NEW)
+        scene.guest.errors["start_copy"] = exception.WaitTimeout(what="blockCopy", seconds=1)
+        with pytest.raises(exception.WaitTimeout):
+            scene.take()
+        assert directory.journal.copying == directory.file("delta")
 
 
 def test_destination_names_the_whole_chain():

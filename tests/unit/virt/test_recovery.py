@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a dead process left is put right, as far as it can be."""
 
+import json
 import os
+import pathlib
 
 import pytest
 
 from nova_snap import exception
 from nova_snap.compute import power_state
 from nova_snap.virt.libvirt.guest import BlockJob
-from nova_snap.virt.libvirt.snapshot import workdir
+from nova_snap.virt.libvirt.snapshot import copy_job, workdir
 from nova_snap.virt.libvirt.snapshot.ceph_made import Made
 from nova_snap.virt.libvirt.snapshot.recovery import Recovery
 from tests.unit.virt import doubles
@@ -17,6 +19,7 @@ from tests.unit.virt import doubles
 class Scene:
     def __init__(self, conf):
         self.parent = conf.libvirt.snapshots_directory
+        self.host_name = conf.host
         self.guest = doubles.FakeGuest()
         self.host = doubles.FakeHost(self.guest)
         self.images = doubles.FakeImages()
@@ -24,7 +27,7 @@ class Scene:
 
     def left(self, **facts) -> str:
         """A process dies with these facts in its journal."""
-        made = workdir.create(self.parent, doubles.UUID)
+        made = workdir.create(self.parent, doubles.UUID, self.host_name)
         facts = {
             "domain": doubles.NAME,
             "domain_uuid": doubles.UUID,
@@ -45,6 +48,11 @@ def scene(conf):
     conf.set_override("thaw_timeout", 1, "libvirt")
     conf.set_override("operation_timeout", 1, "libvirt")
     return Scene(conf)
+
+
+def noted(guest):
+    device = guest.describe().host_devices[0]
+    return device.address, (device.kind, device.address, device.xml)
 
 
 def test_nothing_was_done_yet(scene):
@@ -103,18 +111,34 @@ def test_saved_guest_is_restored(scene, state):
     assert scene.leftovers() == []
 
 
-@pytest.mark.parametrize("still_there", [True, False])
-def test_device_that_the_guest_was_only_asked_for(scene, still_there):
+@pytest.mark.parametrize("fact", ["asked", "detached"])
+def test_device_that_the_guest_was_only_asked_for(scene, fact):
+    """It may let go of it at any time from then on: who waited for that may have died with it."""
     guest = scene.guest
     expected = guest.devices.keys()
-    device = guest.describe().host_devices[0]
-    scene.left(asked=[(device.kind, device.address, device.xml)])
-    if not still_there:
-        del guest.devices[device.address]
-    guest.calls.clear()
+    address, facts = noted(guest)
+    scene.left(domain_id=guest.id, **{fact: [facts]})
+    scene.recovery.recover()
+    assert guest.changes() == []
+    assert len(scene.leftovers()) == 1
+    del guest.devices[address]
     scene.recovery.recover()
     assert guest.devices.keys() == expected
-    assert guest.changes() == ([] if still_there else ["attach_device"])
+    assert guest.changes() == ["attach_device"]
+    assert scene.leftovers() == []
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_device_that_an_earlier_process_of_the_guest_was_asked_for(scene, running):
+    guest = scene.guest
+    _address, facts = noted(guest)
+    scene.left(domain_id=guest.id, asked=[facts])
+    guest.id += 1
+    if not running:
+        guest.stop()
+    guest.calls.clear()
+    scene.recovery.recover()
+    assert guest.changes() == []
     assert scene.leftovers() == []
 
 
@@ -130,6 +154,59 @@ def test_device_that_cannot_be_given_back_is_tried_again(scene):
     scene.recovery.recover()
     assert device.address in guest.devices
     assert scene.leftovers() == []
+
+
+@pytest.mark.parametrize("obstacle", ["libvirt", "guest"])
+def test_copy_that_cannot_be_ended_is_tried_again(scene, monkeypatch, obstacle):
+    monkeypatch.setattr(copy_job, "_LAST_POLL", 0.001)
+    path = scene.left(method="mirror")
+    delta = os.path.join(path, "delta")
+    journal = os.path.join(path, "journal.json")
+    facts = json.loads(pathlib.Path(journal).read_text())
+    pathlib.Path(journal).write_text(json.dumps({**facts, "copying": delta}))
+    scene.guest.job = BlockJob("copy", 1, 1)
+    scene.guest.copied_to = delta
+    if obstacle == "libvirt":
+        away = exception.HypervisorUnavailable(uri="qemu:///system", reason="gone")
+        scene.host.errors["get_guest"] = away
+    else:
+        scene.guest.errors["abort_block_job"] = exception.WaitTimeout(what="it", seconds=1)
+    scene.recovery.recover()
+    assert scene.guest.job is not None
+    assert len(scene.leftovers()) == 1
+    scene.host.errors.clear()
+    scene.guest.errors.clear()
+    scene.recovery.recover()
+    assert scene.guest.job is None
+    assert scene.leftovers() == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), ValueError("no JSON")])
+def test_what_nobody_foresaw_is_tried_again(scene, error):
+    """Nothing else that is to be put right waits for it, and its lock is not kept."""
+    address, facts = noted(scene.guest)
+    scene.left(frozen=True, detached=[facts])
+    scene.guest.frozen = True
+    del scene.guest.devices[address]
+    scene.guest.errors["thaw"] = [error]
+    scene.recovery.recover()
+    assert len(scene.leftovers()) == 1
+    assert address in scene.guest.devices
+    scene.recovery.recover()
+    assert not scene.guest.frozen
+    assert scene.leftovers() == []
+
+
+def test_what_another_host_has_noted_is_left_alone(scene, conf):
+    """Its guests are not here; a container's service on the same machine has a host of its own."""
+    scene.left(saving=True, frozen=True, undefined_xml="<domain/>")
+    other = doubles.FakeGuest()
+    other.name = other.uuid = "another"
+    conf.set_override("host", "another")
+    host = doubles.FakeHost(other)
+    Recovery(conf, host, scene.images).recover()
+    assert (host.defined, other.calls) == ([], [])
+    assert len(scene.leftovers()) == 1
 
 
 def test_copy_of_somebody_else_is_left_alone(scene):

@@ -3,6 +3,7 @@
 or again."""
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,19 +29,25 @@ _STOP_SECONDS: Final = 2.0
 _END_ATTEMPTS: Final = 10
 
 
-def abort_stale_jobs(guest: Guest, target: str) -> None:
+def abort_stale_jobs(guest: Guest, target: str, own: str) -> None:
     """End a copy of this disk that nobody waits for any more.
 
-    A copy that is ended leaves the guest's disk as it is. Jobs of other kinds are somebody's work
-    on the disk itself, and are left alone.
+    A copy that is ended leaves the guest's disk as it is. All other jobs are somebody's work, and
+    are left alone: a Nova on the same host, say, would take a copy that was ended for complete.
 
-    :raises nova_snap.exception.BlockJobFailed: if the disk is busy with such a job.
+    :param own: the directory of this service's files. What is copied elsewhere is not its own.
+    :raises nova_snap.exception.BlockJobFailed: if the disk is busy with somebody else's job.
     """
     job = guest.block_job(target)
     if job is None:
         return
-    if job.kind != "copy":
+    mirror = guest.describe().disk(target).mirror
+    to = "" if mirror is None else mirror.path or "something that is no file"
+    # One without a destination has just ended.
+    if job.kind != "copy" or not f"{to or own}/".startswith(os.path.join(own, "")):
         reason = f"the disk is busy with a block job of kind {job.kind}; wait until it has ended"
+        if job.kind == "copy":
+            reason = f"somebody else copies the disk to {to}; wait until that has ended"
         raise exception.BlockJobFailed(domain=guest.name, disk=target, reason=reason)
     LOG.warning("Ending a stale block copy of disk %s of guest %s", target, guest.name)
     end_copy(guest, target)
@@ -112,9 +119,22 @@ class CopyJob:
         with contextlib.ExitStack() as stack:
             if self.must_be_transient(guest):
                 stack.enter_context(self._transient(guest, workdir))
+            certain = True
+            workdir.note(copying=destination[0].path)
+
+            def end() -> None:
+                end_copy(guest, target)
+                if certain:
+                    workdir.note(copying="")
+
             # Also after a start that failed: it may have been only late.
-            stack.callback(end_copy, guest, target)
-            self._start(guest, target, destination, workdir)
+            stack.callback(end)
+            try:
+                self._start(guest, target, destination, workdir)
+            except exception.WaitTimeout:
+                # It may even begin when nobody looks any more. The note stays.
+                certain = False
+                raise
             yield
 
     def _start(

@@ -92,6 +92,7 @@ class _Hold:
         self, conf: cfg.ConfigOpts, quiescer: quiesce.Quiescer, guest: Guest, instance_uuid: str
     ) -> None:
         self._directory: str = conf.libvirt.snapshots_directory
+        self._host: str = conf.host
         self._seconds: int = conf.libvirt.quiesce_timeout
         self._quiescer = quiescer
         self._guest = guest
@@ -113,7 +114,13 @@ class _Hold:
 
         :raises nova_snap.exception.AgentError: if it is not, after ``seconds`` at the latest.
         """
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as exc:
+            # Without a thread there is nobody who would thaw it. It was not frozen.
+            self._error = exc
+            self._ended.set()
+            raise self._failure("freeze") from exc
         if not self._begun.wait(seconds):
             # Should it freeze after all, it thaws at once.
             self._release.set()
@@ -154,7 +161,7 @@ class _Hold:
             self._begun.set()
 
     def _hold(self) -> None:
-        directory = workdir.create(self._directory, self._instance_uuid)
+        directory = workdir.create(self._directory, self._instance_uuid, self._host)
         try:
             directory.note(domain=self._guest.name, domain_uuid=self._guest.uuid, method=METHOD)
             with self._quiescer.frozen(

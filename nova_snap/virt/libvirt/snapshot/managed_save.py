@@ -133,8 +133,8 @@ def _create_domain(guest: Guest, paused: bool, seconds: float) -> None:
         except exception.HypervisorError as exc:
             if time.monotonic() >= deadline:
                 LOG.error(
-                    "Guest %s could not be restored and is DOWN. Its memory is kept: start it "
-                    "with: virsh start %s. The last error: %s",
+                    "Guest %s could not be restored and is DOWN, or will be. Its memory is kept: "
+                    "start it with: virsh start %s. The last error: %s",
                     guest.name, guest.name, exc,
                 )  # fmt: skip
                 raise
@@ -144,6 +144,10 @@ def _create_domain(guest: Guest, paused: bool, seconds: float) -> None:
 
 def _restore(guest: Guest, paused: bool, seconds: float) -> None:
     if guest.is_active():
+        if guest.is_being_saved():
+            # A save that was given up, or whose process died, may succeed yet: the guest is off
+            # then, and has nobody to start it again.
+            raise exception.StillSaving(domain=guest.name)
         # libvirt pauses a guest while it saves it, and a save that failed may leave it so.
         if not paused and guest.power_state() == power_state.PAUSED:
             guest.resume()

@@ -51,6 +51,7 @@ class Mirror:
         self, conf: cfg.ConfigOpts, host: Host, tool: qemu_img.QemuImg, capabilities: Capabilities
     ) -> None:
         self._tool = tool
+        self._directory: str = conf.libvirt.snapshots_directory
         self._compress = conf.libvirt.snapshot_compression in ("zlib", "zstd")
         self._copy_job = copy_job.CopyJob(conf, host, capabilities)
         self._quiescer = quiesce.Quiescer(conf, capabilities)
@@ -70,7 +71,7 @@ class Mirror:
         :raises nova_snap.exception.WaitTimeout: if the copy does not catch up in time.
         :raises nova_snap.exception.AgentError: if a required freeze failed.
         """
-        copy_job.abort_stale_jobs(request.guest, request.root.disk.target)
+        copy_job.abort_stale_jobs(request.guest, request.root.disk.target, self._directory)
         request.begin()
         return self._live_snapshot(request)
 

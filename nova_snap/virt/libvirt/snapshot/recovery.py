@@ -14,7 +14,7 @@ from oslo_log import log as logging
 from nova_snap import context as nova_context
 from nova_snap import exception
 from nova_snap.virt import driver
-from nova_snap.virt.libvirt import backup_job, orphans, quiesce, rbd
+from nova_snap.virt.libvirt import backup_job, devices, orphans, quiesce, rbd
 from nova_snap.virt.libvirt.guest import Guest
 from nova_snap.virt.libvirt.host import Host
 from nova_snap.virt.libvirt.snapshot import ceph_made, copy_job, managed_save, workdir
@@ -45,14 +45,17 @@ class Recovery:
         """
         lost: list[str] = []
         parent: str = self._conf.libvirt.snapshots_directory
-        for found in workdir.abandoned(parent, instance_uuid):
+        for found in workdir.abandoned(parent, self._conf.host, instance_uuid):
             LOG.warning(
                 "A snapshot of instance %s by method %s was cut off; cleaning up after it",
                 found.journal.instance_uuid,
                 found.journal.method or "none yet",
             )
-            self._recover(found, lost)
-            found.close()
+            try:
+                self._recover(found, lost)
+            finally:
+                # Who holds its lock keeps everybody else from trying.
+                found.close()
         return lost
 
     def end_stray_copy(self, guest: Guest) -> None:
@@ -69,7 +72,7 @@ class Recovery:
     def _recover(self, found: WorkDir, lost: list[str]) -> None:
         journal = found.journal
         # Before the guest, whose disks they may have locked.
-        orphans.end_all(found.path)
+        self._try(found, lambda found: orphans.end_all(found.path))
         if journal.socket_directory:
             shutil.rmtree(journal.socket_directory, ignore_errors=True)
         self._try(found, self._end_in_ceph)
@@ -80,7 +83,9 @@ class Recovery:
         try:
             guest = self._host.get_guest_by_uuid(journal.domain_uuid)
         except exception.DomainNotFound:
-            found.note(saving=False, frozen=False, detached=(), asked=(), backup_socket="")
+            found.note(
+                saving=False, frozen=False, detached=(), asked=(), copying="", backup_socket=""
+            )
             return
         except exception.NovaSnapError as exc:
             LOG.error("Domain %s cannot be put right now: %s", journal.domain, exc)
@@ -97,7 +102,8 @@ class Recovery:
     def _try(self, found: WorkDir, step: Callable[[WorkDir], None]) -> None:
         try:
             step(found)
-        except (exception.NovaSnapError, OSError):
+        except Exception:
+            # Also what nobody foresaw: a guest that is frozen must not stay so for it.
             LOG.exception("Domain %s is not put right yet", found.journal.domain)
 
     def _end_in_ceph(self, found: WorkDir) -> None:
@@ -144,17 +150,32 @@ class Recovery:
         found.note(backup_socket="")
 
     def _put_back(self, guest: Guest, found: WorkDir) -> Sequence[str]:
+        """What the guest has let go of, it gets back. What it was asked for and still has, it may
+        let go of at any time, when it reboots for example: that is asked again later."""
         journal = found.journal
-        # What a guest was only asked for may have gone since then.
-        late = [noted for noted in journal.asked if noted not in journal.detached]
-        found.note(detached=[*journal.detached, *late], asked=())
+        noted = [
+            *journal.detached,
+            *(each for each in journal.asked if each not in journal.detached),
+        ]
+        kept = self._kept(guest, found, noted)
+        found.note(detached=[each for each in noted if each not in kept], asked=kept)
         seconds: int = self._conf.libvirt.managed_save_timeout
         return [lost.for_user() for lost in managed_save.put_back(guest, found, seconds)]
 
+    def _kept(
+        self, guest: Guest, found: WorkDir, noted: Sequence[Sequence[str]]
+    ) -> Sequence[Sequence[str]]:
+        """Devices that this process of the guest was asked for, and has."""
+        if not noted or found.journal.domain_id < 0 or guest.number() != found.journal.domain_id:
+            return []
+        return devices.still_there(guest, noted)
+
     def _end_copy(self, guest: Guest, found: WorkDir) -> None:
         journal = found.journal
-        if not journal.disk or not guest.is_active():
-            return
-        mirror = guest.describe().disk(journal.disk).mirror
-        if mirror is not None and mirror.path == found.file("delta"):
-            copy_job.end_copy(guest, journal.disk)
+        # One of before this was noted has that name.
+        delta = journal.copying or found.file("delta")
+        if journal.disk and guest.is_active():
+            mirror = guest.describe().disk(journal.disk).mirror
+            if mirror is not None and mirror.path == delta:
+                copy_job.end_copy(guest, journal.disk)
+        found.note(copying="")

@@ -216,11 +216,14 @@ class Taking:
         self, instance: driver.InstanceLike, guest: Guest, plan: Plan
     ) -> Iterator[workdir.WorkDir]:
         """The snapshot's directory, gone in every outcome in which its guest is right again."""
-        directory = workdir.create(self._conf.libvirt.snapshots_directory, instance.uuid)
+        directory = workdir.create(
+            self._conf.libvirt.snapshots_directory, instance.uuid, self._conf.host
+        )
         try:
             directory.note(
                 domain=guest.name,
                 domain_uuid=guest.uuid,
+                domain_id=guest.number(),
                 method=plan.choice.method.value,
                 disk=plan.disks[0].disk.target,
                 power_state=plan.facts.power_state,

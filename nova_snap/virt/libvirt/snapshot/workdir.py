@@ -8,6 +8,7 @@ that runs from one that was cut off.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
 import json
@@ -39,8 +40,10 @@ _MODE: Final = 0o711
 class Journal:
     """What has to be put right if nobody else does. Each fact is written *before* it is true.
 
+    :ivar host: the compute host whose service it is: others may share the directory with it.
     :ivar domain: the domain's name.
     :ivar domain_uuid: the domain's uuid; empty as long as nothing was done to it.
+    :ivar domain_id: libvirt's number of the guest's process when the snapshot began; -1 without.
     :ivar method: the snapshot method's name.
     :ivar disk: target of the disk, such as ``vda``.
     :ivar power_state: of the guest when the snapshot began.
@@ -50,6 +53,7 @@ class Journal:
     :ivar autostart: of the domain, which is lost with its definition.
     :ivar detached: devices taken from the guest: kind, address and XML of each.
     :ivar asked: devices that the guest was asked to let go of, and has not yet: as above.
+    :ivar copying: the file that a block copy of the disk goes to.
     :ivar backup_socket: where a backup job of the guest is exported.
     :ivar reader_pids: of the qemu-nbd that read the disks, for whoever reads this; they are found
         without it (see :mod:`nova_snap.virt.libvirt.orphans`).
@@ -59,8 +63,10 @@ class Journal:
     """
 
     instance_uuid: str
+    host: str = ""
     domain: str = ""
     domain_uuid: str = ""
+    domain_id: int = -1
     method: str = ""
     disk: str = ""
     power_state: int | None = None
@@ -70,6 +76,7 @@ class Journal:
     autostart: bool = False
     detached: Sequence[Sequence[str]] = ()
     asked: Sequence[Sequence[str]] = ()
+    copying: str = ""
     backup_socket: str = ""
     reader_pids: Sequence[int] = ()
     socket_directory: str = ""
@@ -81,7 +88,7 @@ class Journal:
         return not any(
             (
                 self.saving, self.frozen, self.undefined_xml, self.detached, self.asked,
-                self.backup_socket, self.ceph,
+                self.copying, self.backup_socket, self.ceph,
             )
         )  # fmt: skip
 
@@ -114,11 +121,14 @@ class WorkDir:
         :raises OSError: if it cannot be written. That something is right again is noted in memory
             in any case: a full file system must not keep a snapshot from ending.
         """
+        adds = not facts or any(
+            _adds(getattr(self.journal, name), value) for name, value in facts.items()
+        )
         self.journal = dataclasses.replace(self.journal, **facts)
         try:
             self._write()
         except OSError as exc:
-            if any(facts.values()) or not facts:
+            if adds:
                 raise
             LOG.warning("%s is not up to date: %s", self.file(_JOURNAL), exc)
 
@@ -130,6 +140,8 @@ class WorkDir:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, self.file(_JOURNAL))
+        # What outlives the host, such as a domain's definition, has to be found after a power cut.
+        _sync(self.path)
 
     def free_bytes(self) -> int:
         """Room that is left in the file system."""
@@ -138,15 +150,16 @@ class WorkDir:
     def close(self) -> None:
         """Delete the directory and all that is in it. Never raises.
 
-        If something of the guest is still to be put right, then only the data are deleted, and
-        :func:`abandoned` finds the journal.
+        The journal is the last to go: a process that dies in the middle of this leaves what the
+        next start knows. If something of the guest is still to be put right, it stays, and
+        :func:`abandoned` finds it.
         """
         try:
+            self._remove_data()
             if self.journal.is_settled:
                 shutil.rmtree(self.path)
             else:
                 LOG.error("What is left to be put right is in %s", self.file(_JOURNAL))
-                self._remove_data()
         except OSError:
             LOG.exception("Temporary directory %s could not be removed", self.path)
         os.close(self._lock)
@@ -161,21 +174,48 @@ class WorkDir:
                 os.unlink(self.file(name))
 
 
-def create(parent: str, instance_uuid: str) -> WorkDir:
+def create(parent: str, instance_uuid: str, host: str) -> WorkDir:
     """Make the directory of a new snapshot.
 
     :param parent: made if it does not exist.
-    :raises OSError: if it cannot be made.
+    :param host: name of the compute host.
+    :raises OSError: if it cannot be made; nothing is left of it then.
     """
     _make(parent)
     path = tempfile.mkdtemp(prefix=f"{instance_uuid}-", dir=parent)
-    lock = _lock(path)
-    if lock is None:
-        raise OSError(f"{path} was locked by another process as it was made")
-    os.chmod(path, _MODE)
-    workdir = WorkDir(path, lock, Journal(instance_uuid))
-    workdir.note()
+    with contextlib.ExitStack() as undo:
+        undo.callback(shutil.rmtree, path, ignore_errors=True)
+        lock = _lock(path)
+        if lock is None:
+            raise OSError(f"{path} was locked by another process as it was made")
+        undo.callback(os.close, lock)
+        os.chmod(path, _MODE)
+        workdir = WorkDir(path, lock, Journal(instance_uuid, host))
+        workdir.note()
+        _sync(parent)
+        undo.pop_all()
     return workdir
+
+
+def _adds(before: Any, after: Any) -> bool:
+    """Whether a fact says that there is more to be put right than it said before."""
+    if isinstance(after, Sequence) and not isinstance(after, str):
+        known = [_plain(each) for each in before]
+        return any(_plain(each) not in known for each in after)
+    return bool(after) and after != before
+
+
+def _plain(noted: Any) -> Any:
+    """As it comes back from the file."""
+    return list(noted) if isinstance(noted, tuple) else noted
+
+
+def _sync(directory: str) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _make(directory: str) -> None:
@@ -188,9 +228,10 @@ def _make(directory: str) -> None:
             each.chmod(_MODE)
 
 
-def abandoned(parent: str, instance_uuid: str | None = None) -> Iterator[WorkDir]:
+def abandoned(parent: str, host: str, instance_uuid: str | None = None) -> Iterator[WorkDir]:
     """Directories whose snapshots were cut off, locked for the caller, who closes them.
 
+    :param host: name of the compute host; what others have noted is not for it to put right.
     :param instance_uuid: only the directories of this instance.
     """
     try:
@@ -203,12 +244,29 @@ def abandoned(parent: str, instance_uuid: str | None = None) -> Iterator[WorkDir
             continue
         if instance_uuid is not None and not name.startswith(f"{instance_uuid}-"):
             continue
-        journal = _read_journal(path)
-        if journal is None:
-            continue
+        found = _open(path, host)
+        if found is not None:
+            yield found
+
+
+def _open(path: str, host: str) -> WorkDir | None:
+    """:returns: ``None`` if it is nobody's, another host's, or somebody works on it."""
+    journal = _read_journal(path)
+    if journal is None or journal.host not in ("", host):
+        return None
+    try:
         lock = _lock(path)
-        if lock is not None:
-            yield WorkDir(path, lock, journal)
+    except OSError as exc:
+        LOG.warning("%s cannot be looked at: %s", path, exc)
+        return None
+    if lock is None:
+        return None
+    # It may have changed until the lock was had.
+    journal = _read_journal(path)
+    if journal is None:
+        os.close(lock)
+        return None
+    return WorkDir(path, lock, journal)
 
 
 def instances(parent: str) -> Sequence[str]:
@@ -219,6 +277,11 @@ def instances(parent: str) -> Sequence[str]:
         return []
     found = {name[1] for each in names if (name := _NAME.fullmatch(each)) is not None}
     return sorted(found)
+
+
+def is_name(name: str) -> bool:
+    """Whether a directory of that name may be a snapshot's."""
+    return _NAME.fullmatch(name) is not None
 
 
 def _lock(path: str) -> int | None:
