@@ -83,17 +83,17 @@ def _encryption_xml(encryption: domain_disks.Encryption) -> etree._Element:
     return element
 
 
-def check_free(guest: Guest, own: Sequence[str] = ()) -> None:
+def check_free(guest: Guest, is_own: Callable[[str], bool] = lambda _socket: False) -> None:
     """See that no backup job runs: beginning a second one would wait for the first.
 
-    :param own: directories of this service's sockets. A job that is exported in one of them was
-        left by a snapshot of before, and is ended: a guest has one snapshot at a time.
+    :param is_own: whether a socket is one of this service's. A job that is exported there was left
+        by a snapshot of before, and is ended: a guest has one snapshot at a time.
     :raises nova_snap.exception.BackupJobFailed: if a backup job of somebody else runs.
     """
     socket = guest.backup_socket()
     if socket is None:
         return
-    if any(socket.startswith(os.path.join(directory, "")) for directory in own):
+    if is_own(socket):
         LOG.warning("Ending a stray backup job of guest %s on %s", guest.name, socket)
         end(guest, socket)
         return
@@ -240,7 +240,7 @@ class Job:
     """A backup job, as a context manager: whatever was begun is gone on exit.
 
     It is entered before it begins, so that who freezes the guest for :meth:`begin` can thaw it
-    before a job that went wrong is waited for.
+    before a job that went wrong is waited for, and so that the note costs no time in the freeze.
 
     The NBD clients must be closed before the exit: a QEMU that is told to stop an export while
     requests are in flight may crash (CVE-2024-7409).
@@ -267,6 +267,7 @@ class Job:
         self._interruptions = 0
 
     def __enter__(self) -> Self:
+        self._note(self._socket)
         return self
 
     def begin(self, seconds: float | None = None) -> None:
@@ -276,7 +277,6 @@ class Job:
         :raises nova_snap.exception.LibvirtOperationFailed: if it does not begin.
         :raises nova_snap.exception.WaitTimeout: if it does not in time.
         """
-        self._note(self._socket)
         self._interruptions = self._guest.interruptions
         self._tried = True
         try:
@@ -293,10 +293,9 @@ class Job:
         trace: TracebackType | None,
     ) -> None:
         """:raises nova_snap.exception.BackupJobFailed: if the job does not end."""
-        if not self._tried:
-            return
-        end(self._guest, self._socket)
-        if self._guest.interruptions != self._interruptions:
-            end_rest(self._guest, self._directory)
+        if self._tried:
+            end(self._guest, self._socket)
+            if self._guest.interruptions != self._interruptions:
+                end_rest(self._guest, self._directory)
         if self._certain:
             self._note("")

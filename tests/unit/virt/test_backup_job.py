@@ -225,16 +225,16 @@ def test_check_free(guest, socket, free):
 
 
 def test_a_stray_job_of_our_own_is_ended(guest):
-    guest.socket = "/var/lib/nova_snap/snapshots/x/nbd"
-    backup_job.check_free(guest, ["/run/elsewhere", "/var/lib/nova_snap/snapshots"])
+    guest.socket = SOCKET
+    backup_job.check_free(guest, lambda socket: socket == SOCKET)
     assert guest.socket is None
 
 
-def test_a_neighbour_of_our_directory_is_not_our_own(guest):
-    guest.socket = "/var/lib/nova_snap/snapshots-of-others/nbd"
+def test_a_job_of_somebody_else_is_left_alone(guest):
+    guest.socket = "/var/tmp/virtnbdbackup.4711"
     with pytest.raises(exception.BackupJobFailed, match="another backup"):
-        backup_job.check_free(guest, ["/var/lib/nova_snap/snapshots"])
-    assert guest.socket is not None
+        backup_job.check_free(guest, lambda socket: socket == SOCKET)
+    assert guest.changes() == ["backup_socket"]
 
 
 class TestRunning:
@@ -242,7 +242,12 @@ class TestRunning:
         with job:
             pass
         assert guest.calls == []
-        assert notes == []
+        assert notes == [SOCKET, ""]
+
+    def test_is_noted_before_it_may_begin(self, guest, job, notes):
+        """And before the guest may be frozen for it, which is when to write it would be dear."""
+        with job:
+            assert notes == [SOCKET]
 
     def test_begins_within_a_bound(self, guest, job):
         with job:

@@ -5,6 +5,7 @@ import os
 import pathlib
 import stat
 import tempfile
+import threading
 
 import pytest
 
@@ -13,7 +14,7 @@ from nova_snap.compute import power_state
 from nova_snap.virt.libvirt.snapshot import workdir
 from nova_snap.virt.libvirt.snapshot.base import ImageRequest, Request
 from nova_snap.virt.libvirt.snapshot.recovery import Recovery
-from nova_snap.virt.libvirt.snapshot.stream import socket_directory
+from nova_snap.virt.libvirt.snapshot.stream import Stream, socket_directory
 from tests.unit.virt import doubles
 
 
@@ -40,8 +41,8 @@ def short():
 
 
 @pytest.fixture
-def directory(short):
-    made = workdir.create(str(short / "snapshots"), doubles.UUID)
+def directory(conf, short):
+    made = workdir.create(str(short / "snapshots"), doubles.UUID, conf.host)
     yield made
     made.close()
 
@@ -137,7 +138,7 @@ def test_there_is_no_such_place(conf, request_, tmp_path):
 def test_process_dies(conf, guest, tmp_path, sockets):
     """It is noted before it is there, for the next process to remove."""
     conf.set_override("snapshots_directory", str(tmp_path / "snapshots"), "libvirt")
-    left = workdir.create(str(tmp_path / "snapshots"), doubles.UUID)
+    left = workdir.create(str(tmp_path / "snapshots"), doubles.UUID, conf.host)
     left.note(socket_directory=str(sockets / "s12345678"))
     os.close(left._lock)
     recovery = Recovery(conf, doubles.FakeHost(guest), doubles.FakeImages())
@@ -158,3 +159,58 @@ def test_data_go_although_the_guest_is_not_right(directory):
     os.unlink(directory.file("journal.json"))
     directory._lock = os.open(directory.file("lock"), os.O_RDWR)
     directory.note(backup_socket="")
+
+
+@pytest.mark.parametrize(
+    ("socket", "own"),
+    [
+        ("{sockets}/s0123abcd/nbd", True),
+        ("{snapshots}/3f1c8c1e-5e0b-4b2a-9a44-0d8f2f9f8c11-abcdefgh/s0123abcd/nbd", True),
+        ("{sockets}/virtnbdbackup.4711", False),
+        ("{sockets}/others/nbd", False),
+        ("{sockets}/s0123abcd/other", False),
+        ("{snapshots}/others/s0123abcd/nbd", False),
+        ("/elsewhere/s0123abcd/nbd", False),
+    ],
+)
+def test_whose_a_socket_is(conf, sockets, socket, own):
+    """Other tools may have theirs in the same place, such as /var/tmp."""
+    paths = {"sockets": sockets, "snapshots": conf.libvirt.snapshots_directory}
+    stream = Stream(conf, None, doubles.NEW)
+    assert stream._is_own(socket.format(**paths)) == own
+
+
+class Backup(doubles.FakeGuest):
+    """Has backup jobs, and an agent that answers late."""
+
+    def backup_socket(self):
+        return None
+
+    def begin_backup(self, xml, seconds=None):
+        self.calls.append("begin_backup")
+
+
+def test_scratch_file_is_watched_while_the_guest_is_thawed(conf, directory):
+    """Its freeze may have failed, and a thaw may take two minutes: it writes all the while."""
+    conf.set_override("thaw_timeout", 1, "libvirt")
+    conf.set_override("snapshot_scratch_reserve", 0, "libvirt")
+    guest = Backup()
+    late = exception.AgentUnresponsive(domain=guest.name, operation="it", reason="late")
+    guest.errors.update(freeze=late, thaw=late)
+    watched = []
+    guest.before["thaw"] = lambda: watched.append(
+        any(thread.name == "scratch-guard" for thread in threading.enumerate())
+    )
+    domain = guest.describe()
+    image = ImageRequest(domain.root_disk(), None, "qcow2")
+    request = Request(
+        guest, domain, power_state.RUNNING, [image], directory, lambda: None, quiesce=True
+    )
+    with (
+        pytest.raises(exception.AgentUnresponsive),
+        Stream(conf, None, doubles.NEW).open(request),
+    ):
+        pytest.fail("the guest may be frozen")
+    assert "begin_backup" in guest.calls
+    assert watched
+    assert all(watched)

@@ -7,6 +7,7 @@ scratch file for each of them, and nothing else is written on the host.
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,12 +26,15 @@ from nova_snap.virt.libvirt import backup_job, domain_xml, qemu_img, quiesce
 from nova_snap.virt.libvirt import chain as chains
 from nova_snap.virt.libvirt.backup_job import ScratchGuard
 from nova_snap.virt.libvirt.capabilities import Capabilities
+from nova_snap.virt.libvirt.snapshot import workdir
 from nova_snap.virt.libvirt.snapshot.base import Content, ImageRequest, Point, Request
 
 LOG = logging.getLogger(__name__)
 
 # The longest path that fits into a sockaddr_un, with the zero at its end.
 _MAX_SOCKET_PATH: Final = 107
+_SOCKET: Final = "nbd"
+_SOCKET_DIRECTORY: Final = re.compile("s[0-9a-f]{8}")
 
 
 class Stream:
@@ -50,7 +54,7 @@ class Stream:
         :raises nova_snap.exception.BackupJobFailed: if another backup runs.
         :raises nova_snap.exception.AgentError: if a required freeze failed.
         """
-        backup_job.check_free(request.guest, self._own_directories())
+        backup_job.check_free(request.guest, self._is_own)
         sizes = {
             image.disk.target: request.guest.disk_capacity(image.disk.target)
             for image in request.images
@@ -58,13 +62,12 @@ class Stream:
         scratches = self._make_scratches(request, sizes)
         with contextlib.ExitStack() as stack:
             directory = stack.enter_context(socket_directory(self._conf, request))
-            socket = os.path.join(directory, "nbd")
+            socket = os.path.join(directory, _SOCKET)
             clients = [self._client(socket, image) for image in request.images]
             guard = self._guard(request, list(scratches.values()), socket, clients)
             guard.check()
-            quiesced = self._begin(request, stack, socket, scratches)
-            stack.enter_context(guard)
             stack.enter_context(_scratch_error(guard))
+            quiesced = self._begin(request, stack, socket, scratches, guard)
             request.begin()
             contents = [
                 open_content(self._conf, stack, image, client)
@@ -100,10 +103,18 @@ class Stream:
             socket, image.disk.target, timeout=self._conf.libvirt.snapshot_read_timeout
         )
 
-    def _own_directories(self) -> list[str]:
+    def _is_own(self, socket: str) -> bool:
+        """Whether :func:`socket_directory` has made it, and not another tool that uses the same
+        parent directory."""
+        directory, name = os.path.split(socket)
+        parent, own = os.path.split(directory)
+        if name != _SOCKET or _SOCKET_DIRECTORY.fullmatch(own) is None:
+            return False
         settings = self._conf.libvirt
-        named = (settings.snapshots_directory, settings.snapshot_socket_directory)
-        return [directory for directory in named if directory]
+        if parent == (settings.snapshot_socket_directory or "").rstrip("/"):
+            return True
+        above, snapshot = os.path.split(parent)
+        return above == settings.snapshots_directory.rstrip("/") and workdir.is_name(snapshot)
 
     def _guard(
         self,
@@ -127,8 +138,12 @@ class Stream:
         stack: contextlib.ExitStack,
         socket: str,
         scratches: Mapping[str, str],
+        guard: ScratchGuard,
     ) -> bool:
         """Begin the job, between a freeze and a thaw where that is wanted.
+
+        The scratch files are watched as soon as the guest may write to them, which a guest does
+        that is not frozen after all, and for as long as its thaw may take.
 
         :returns: whether the guest's file systems were frozen at that moment.
         """
@@ -144,12 +159,14 @@ class Stream:
         )
         if not request.quiesce:
             job.begin()
+            stack.enter_context(guard)
             return False
         with self._quiescer.frozen(
             request.guest, request.quiesce_required, lambda frozen: note(frozen=frozen)
         ) as quiesced:
             # No other step may hold the guest's writes up for as long as libvirt's calls may take.
             job.begin(self._conf.libvirt.agent_timeout)
+            stack.enter_context(guard)
         return quiesced
 
 
@@ -222,7 +239,7 @@ def socket_directory(
     """
     parent = conf.libvirt.snapshot_socket_directory or request.workdir.path
     directory = os.path.join(parent, f"s{secrets.token_hex(4)}")
-    if len(os.fsencode(os.path.join(directory, "nbd"))) > _MAX_SOCKET_PATH:
+    if len(os.fsencode(os.path.join(directory, _SOCKET))) > _MAX_SOCKET_PATH:
         reason = f"the path of a socket in it is longer than {_MAX_SOCKET_PATH} bytes"
         raise exception.SocketDirectoryUnusable(path=directory, reason=reason)
     # It need not lie where everything else is found that a dead process leaves.
@@ -238,9 +255,14 @@ def socket_directory(
 def _make_private(directory: str, owner: tuple[int, int] | None) -> None:
     try:
         os.mkdir(directory, 0o700)
-        # Not by the argument alone: a umask may take the owner's rights.
-        os.chmod(directory, 0o700)
-        if owner is not None and os.geteuid() == 0:
-            os.chown(directory, *owner)
+        # Not by its name: who may write to its parent could have put a link in its place.
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            # Not by mkdir's argument alone: a umask may take the owner's rights.
+            os.fchmod(descriptor, 0o700)
+            if owner is not None and os.geteuid() == 0:
+                os.fchown(descriptor, *owner)
+        finally:
+            os.close(descriptor)
     except OSError as exc:
         raise exception.SocketDirectoryUnusable(path=directory, reason=str(exc)) from exc
