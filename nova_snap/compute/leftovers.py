@@ -9,6 +9,7 @@ import dataclasses
 import time
 from typing import Final
 
+from oslo_db import exception as db_exception
 from oslo_log import log
 
 from nova_snap import exception
@@ -84,4 +85,9 @@ class Leftovers:
             LOG.debug("%s is no instance; the next start puts it right", uuid)
         except exception.NovaSnapError as error:
             LOG.warning("Instance %s is not put right yet: %s", uuid, error)
+        except db_exception.DBError:
+            raise
+        except Exception:
+            # The others have to be looked at all the same.
+            LOG.exception("Instance %s is not put right yet", uuid)
         return True

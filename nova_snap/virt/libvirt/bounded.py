@@ -38,6 +38,7 @@ def call(
     :param grace: seconds that the call then has to come back. An answer within them counts: the
         call may have ended well just before it was told to stop.
     :raises nova_snap.exception.WaitTimeout: if the time is over.
+    :raises nova_snap.exception.HostStarved: if there is no thread for it; it was not called then.
     """
     answers: queue.SimpleQueue[tuple[bool, T | BaseException]] = queue.SimpleQueue()
 
@@ -47,7 +48,10 @@ def call(
         except BaseException as exc:
             answers.put((False, exc))
 
-    threading.Thread(target=run, name=f"bounded: {what}", daemon=True).start()
+    try:
+        threading.Thread(target=run, name=f"bounded: {what}", daemon=True).start()
+    except RuntimeError as exc:
+        raise exception.HostStarved(what=what, reason=str(exc)) from exc
     try:
         good, answer = answers.get(timeout=seconds)
     except queue.Empty:

@@ -152,9 +152,14 @@ class Connections:
     def _begin(self, now: float) -> None:
         self._attempt += 1
         self._opening_since = now
-        threading.Thread(
+        thread = threading.Thread(
             target=self._open, args=[self._attempt], name="libvirt-connect", daemon=True
-        ).start()
+        )
+        try:
+            thread.start()
+        except RuntimeError as exc:
+            # Too many threads, just now.
+            self._failed(exc)
 
     def _open(self, attempt: int) -> None:
         try:

@@ -249,7 +249,11 @@ class Host:
             finally:
                 self._connections.give_back(connection, lost)
 
-        return bounded.call(run, seconds, _what(operation, domain), give_up, grace)
+        try:
+            return bounded.call(run, seconds, _what(operation, domain), give_up, grace)
+        except exception.HostStarved:
+            self._connections.give_back(connection, lost=False)
+            raise
 
     def _translated(
         self, connection: Any, operation: str, domain: str, function: Callable[[Any], T]

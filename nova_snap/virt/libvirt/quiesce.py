@@ -25,6 +25,11 @@ from nova_snap.virt.libvirt.guest import Guest
 LOG = logging.getLogger(__name__)
 
 _THAW_PAUSE: Final = 0.5
+_WORTH_ANOTHER_TRY: Final = (
+    exception.AgentError,
+    exception.HypervisorUnavailable,
+    exception.HostStarved,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +160,7 @@ class Quiescer:
             try:
                 guest.thaw(self._agent_timeout)
                 return
-            except (exception.AgentError, exception.HypervisorUnavailable) as exc:
+            except _WORTH_ANOTHER_TRY as exc:
                 if _is_gone(guest):
                     return
                 if time.monotonic() >= deadline:

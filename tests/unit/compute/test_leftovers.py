@@ -20,13 +20,17 @@ from tests.fixtures.service import HOST, make_instance
 
 
 class Host(FakeDriver):
-    """:ivar left: instances that have something left. :ivar tried: for which it was tried."""
+    """:ivar left: instances that have something left. :ivar tried: for which it was tried.
+
+    :ivar broken: one for which it fails as nobody foresees.
+    """
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         super().__init__(conf, MemoryImages())
         self.left: list[str] = []
         self.tried: list[str] = []
         self.away = False
+        self.broken = ""
         self.asked = threading.Event()
 
     def unfinished(self) -> Sequence[str]:
@@ -37,6 +41,8 @@ class Host(FakeDriver):
         self.asked.set()
         if self.away:
             raise exception.HypervisorUnavailable(uri="test:///", reason="away")
+        if instance.uuid == self.broken:
+            raise ValueError("nobody foresaw that")
         self.left.remove(instance.uuid)
         return ()
 
@@ -92,6 +98,18 @@ def test_ever_later(context: RequestContext, host: Host) -> None:
     host.left, host.away = [instance.uuid], False
     leftovers.clean_up(context)
     assert host.tried == [instance.uuid] * 2
+
+
+def test_one_that_fails_keeps_no_other_waiting(
+    context: RequestContext, host: Host, leftovers: Leftovers
+) -> None:
+    """Whatever it is: they are looked at in the order of their ids, again and again."""
+    one = make_instance(context)
+    other = make_instance(context, name="instance-00000002")
+    first, second = sorted([one.uuid, other.uuid])
+    host.left, host.broken = [first, second], first
+    leftovers.clean_up(context)
+    assert host.tried == [first, second]
 
 
 def test_by_a_thread_of_its_own(

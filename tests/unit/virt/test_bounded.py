@@ -7,6 +7,7 @@ import pytest
 
 from nova_snap import exception
 from nova_snap.virt.libvirt import bounded
+from tests.unit.virt.starved import without_threads
 
 
 def test_answer():
@@ -52,3 +53,13 @@ def test_giving_up_fails_too():
     with pytest.raises(exception.WaitTimeout):
         bounded.call(release.wait, 0.01, "it", give_up=give_up, grace=0.01)
     release.set()
+
+
+def test_no_thread_for_it(monkeypatch):
+    calls = []
+    with (
+        without_threads(monkeypatch),
+        pytest.raises(exception.HostStarved, match=r"no thread for the answer: .*pids\.max"),
+    ):
+        bounded.call(lambda: calls.append(1), 10, "the answer")
+    assert calls == []

@@ -10,6 +10,7 @@ import pytest
 from nova_snap import exception
 from nova_snap.virt.libvirt import connections
 from nova_snap.virt.libvirt.connections import Connections
+from tests.unit.virt.starved import without_threads
 
 
 class Connection:
@@ -164,3 +165,18 @@ def test_one_that_hangs(pool, libvirt):
     libvirt.patience = 5
     assert pool.take().alive
     assert len(libvirt.attempts) == 1
+
+
+def test_no_thread_to_open_one_with(pool, libvirt, monkeypatch):
+    """It is tried again when there is one, and not after the minutes that an attempt may hang."""
+    lose(pool, libvirt)
+    libvirt.away = False
+    libvirt.patience = 0.0
+    with (
+        without_threads(monkeypatch),
+        pytest.raises(exception.HypervisorUnavailable, match="can't start new thread"),
+    ):
+        pool.take()
+    libvirt.patience = 5.0
+    assert pool.take().isAlive()
+    assert len(libvirt.attempts) == 2
