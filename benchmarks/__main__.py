@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """All figures: a table, then one line of JSON.
 
-``tox -e bench`` takes some 15 minutes and up to 8 GiB below ``--directory``, which are given back.
+``tox -e bench`` takes some 25 minutes and up to 12 GiB below ``--directory``, which are given back.
 The exit code is 1 if a figure could not be measured or does not reach what it is to reach.
 """
 
