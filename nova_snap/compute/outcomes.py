@@ -15,11 +15,15 @@ LOG = log.getLogger(__name__)
 SUCCESS: Final = "success"
 UNFORESEEN: Final = "unforeseen"
 NO_METHOD: Final = "none"
+CANCELLED: Final = "cancelled"
 
 
 def name_of(error: Exception) -> str:
     """The class of an error's first cause, as far as it was foreseen."""
     cause = error.__cause__ if isinstance(error, exception.SnapshotFailed) else error
+    if isinstance(cause, exception.ImageNotFound):
+        # Whoever deletes the image while it is made cancels the snapshot, and nothing has failed.
+        return CANCELLED
     return type(cause).__name__ if isinstance(cause, exception.NovaSnapError) else UNFORESEEN
 
 

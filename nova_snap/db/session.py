@@ -2,9 +2,10 @@
 """Connections to the database, held by an object that its owner passes around."""
 
 import contextlib
+import os
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from oslo_config import cfg
@@ -19,6 +20,8 @@ from nova_snap.db import bounds
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+
+_PASSABLE: Final = 0o711
 
 
 def retry_on_deadlock(function: Callable[_P, _T]) -> Callable[_P, _T]:
@@ -45,6 +48,21 @@ def retry_on_failover(function: Callable[_P, _T]) -> Callable[_P, _T]:
     return wrapped
 
 
+def _make_private(path: pathlib.Path) -> None:
+    """Make the empty file of an SQLite database, which only its owner may read.
+
+    The directory above it is the service's state_path as well, through which the hypervisor passes
+    to the files of guests and snapshots: it may be entered, and not listed. SQLite gives the files
+    that it puts beside the database the mode of that.
+    """
+    for each in (*reversed(path.parent.parents), path.parent):
+        if not each.is_dir():
+            each.mkdir(exist_ok=True)
+            each.chmod(_PASSABLE)
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+
+
 class Database:
     """The engine and the sessions of one process.
 
@@ -60,8 +78,8 @@ class Database:
             if settings[name]:
                 settings[name] = bounds.limited(settings[name], conf.database_timeout)
         url = sa.make_url(settings["connection"])
-        if url.get_backend_name() == "sqlite" and url.database:
-            pathlib.Path(url.database).parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        if url.get_backend_name() == "sqlite" and os.path.isabs(url.database or ""):
+            _make_private(pathlib.Path(str(url.database)))
         self._unbounded = {**settings, "connection": conf.database.connection}
         self._facade = enginefacade.transaction_context()
         self._facade.configure(**{k: v for k, v in settings.items() if v is not None})
