@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import stat
+import uuid
 from collections.abc import Sequence
 from typing import BinaryIO, Final
 
@@ -20,6 +21,9 @@ _BASE: Final = "_base"
 
 # A colon before any slash makes QEMU take what stands before it for a protocol.
 _PROTOCOL: Final = re.compile(r"[^/]*:")
+
+
+_WRITABLE: Final = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
 class Shown:
@@ -65,14 +69,19 @@ def check_location(top: str, is_file: bool, path: str, backing: str) -> None:
     home = os.path.dirname(os.path.realpath(top))
     base = os.path.join(os.path.dirname(home), _BASE)
     real = os.path.realpath(backing)
-    beside = is_file and os.path.dirname(real) in (home, base)
-    if not beside and not _is_public(real):
-        raise exception.UnsafeDisk(
-            path=path,
-            reason=f"its header names the backing file {backing}, which lies neither in {home} nor "
-            f"in {base}, and which not everybody on this host may read; move it there, or let "
-            "everybody read it",
-        )
+    if is_file and os.path.dirname(real) in (home, base):
+        return
+    if not _is_public(real):
+        against = "not everybody on this host may read; move it there, or let everybody read it"
+    elif _may_be_a_disk(real, home):
+        against = "may be the disk of another guest; move it there, or let nobody write to it"
+    else:
+        return
+    raise exception.UnsafeDisk(
+        path=path,
+        reason=f"its header names the backing file {backing}, which lies neither in {home} nor "
+        f"in {base}, and which {against}",
+    )
 
 
 def _is_public(path: str) -> bool:
@@ -87,6 +96,35 @@ def _is_public(path: str) -> bool:
     except FileNotFoundError:
         return True
     except OSError:
+        return False
+
+
+def _may_be_a_disk(path: str, home: str) -> bool:
+    """Whether a file may be what another guest writes to, whoever may read it: QEMU's tools make
+    disks that everybody may read, and so does Nova.
+
+    :param home: the directory of the disk whose chain it is.
+    """
+    directory = os.path.dirname(path)
+    if directory != home and _is_uuid(os.path.basename(directory)):
+        # An instance's, be it Nova's or one of nova_snap's.
+        return True
+    # The directories of guests lie beside each other; images may lie there, too, but nobody
+    # writes to them.
+    around = os.path.dirname(home)
+    if not path.startswith(os.path.join(home if around == os.sep else around, "")):
+        return False
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and bool(status.st_mode & _WRITABLE)
+
+
+def _is_uuid(name: str) -> bool:
+    try:
+        return str(uuid.UUID(name)) == name.lower()
+    except ValueError:
         return False
 
 

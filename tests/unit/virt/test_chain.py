@@ -300,6 +300,48 @@ class TestLocation:
         else:
             assert "not everybody on this host may read" in refusal(path)
 
+    @pytest.fixture
+    def pool(self, public_path):
+        """Where everybody may read what is of mode 0644."""
+        (public_path / "guests" / "mine").mkdir(parents=True)
+        return public_path / "guests"
+
+    def over_public(self, disk: Path, backing: Path, mode: int = 0o644) -> Path:
+        backing.parent.mkdir(parents=True, exist_ok=True)
+        create(backing, image_format="raw").chmod(mode)
+        return create(disk, "-b", str(backing), "-F", "raw")
+
+    @pytest.mark.parametrize("name", ["other/disk", "disk", "mine/deeper/disk", "_base/a/b"])
+    def test_what_may_be_the_disk_of_another_guest(self, pool, name):
+        """A guest that is in its QEMU has written the name; everybody may read disks of QEMU's."""
+        path = self.over_public(pool / "mine" / "disk", pool / name)
+        assert "may be the disk of another guest" in refusal(path)
+
+    def test_what_may_be_the_disk_of_a_guest_of_the_same_pool(self, pool):
+        path = self.over_public(pool / "mine.qcow2", pool / "theirs" / "disk")
+        assert "may be the disk of another guest" in refusal(path)
+
+    @pytest.mark.parametrize("mode", [0o644, 0o444])
+    def test_directory_of_another_instance_anywhere(self, pool, public_path, mode):
+        """Nova's, for a disk of ours, or the other way."""
+        victim = public_path / "nova" / "3f1c8c1e-5e0b-4b2a-9a44-0d8f2f9f8c11" / "disk"
+        path = self.over_public(pool / "mine" / "disk", victim, mode)
+        assert "may be the disk of another guest" in refusal(path)
+
+    @pytest.mark.parametrize(("name", "mode"), [
+        ("images/base", 0o444), ("mine/base", 0o600), ("_base/base", 0o644),
+        ("../images/base", 0o644),
+    ])  # fmt: skip
+    def test_image_that_many_guests_share(self, pool, name, mode):
+        backing = pool / name
+        path = self.over_public(pool / "mine" / "disk", backing, mode)
+        assert [layer.format for layer in chain.read(disk(path))] == ["qcow2", "raw"]
+
+    def test_snapshot_beside_the_disk_of_an_instance(self, public_path):
+        home = public_path / "3f1c8c1e-5e0b-4b2a-9a44-0d8f2f9f8c11"
+        path = self.over_public(home / "disk.snap1", home / "disk", 0o600)
+        assert chain.read(disk(path))[1].path == str(home / "disk")
+
     def test_the_hosts_passwords(self, instances):
         path = instances / "uuid" / "disk"
         path.write_bytes(header(backing=b"/etc/shadow", extensions=((0xE2792ACA, b"raw"),)))
