@@ -52,6 +52,7 @@ def test_what_it_is_made_of(world, small):
     made = world.spawn(small, root_gb=1, vcpus=2, memory_mb=64)
     base = world.instances / "_base" / cached_name(small)
     assert backing(made.disk) == (1 << 30, str(base), "raw")
+    assert made.disk.stat().st_mode & 0o777 == 0o640
     assert base.read_bytes() == (world.images.directory / small).read_bytes()
     found = world.driver.describe_domain(made.instance.name)
     assert (found.uuid, found.state) == (made.instance.uuid, power_state.RUNNING)

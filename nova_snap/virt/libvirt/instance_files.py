@@ -20,6 +20,9 @@ LOCKS: Final = "locks"
 
 # The hypervisor's user must get to the disks; what is in them, their own modes protect.
 _DIRECTORY_MODE: Final = 0o755
+# Its owner becomes the hypervisor's user as long as a guest has it; the group is that of whoever
+# reads it when no guest has. Else the tools would need the right to read every file of the host.
+_DISK_MODE: Final = 0o640
 
 
 class InstanceFiles:
@@ -71,6 +74,24 @@ class InstanceFiles:
             LOG.warning("Removed what an earlier try left of instance %s", instance_uuid)
         os.mkdir(path)
         os.chmod(path, _DIRECTORY_MODE)
+        return path
+
+    def make_disk(self, instance_uuid: str, group: int | None) -> str:
+        """Make the file of the root disk, empty: a tool would make one that everybody may read.
+
+        :param group: number of the group that may read it; ``None`` is this process's own.
+        :returns: its path.
+        :raises FileExistsError: if something has its name.
+        """
+        path = self.disk(instance_uuid)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            if group is not None:
+                os.fchown(descriptor, -1, group)
+            os.fchmod(descriptor, _DISK_MODE)
+        finally:
+            os.close(descriptor)
         return path
 
     def remove(self, instance_uuid: str) -> bool:

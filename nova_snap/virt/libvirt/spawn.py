@@ -140,9 +140,11 @@ class Spawn:
 
     def _make_disk(self, instance: driver.InstanceLike, image: CachedImage, root_gb: int) -> None:
         self._files.make_directory(instance.uuid)
+        user = self._tool.user
+        disk = self._files.make_disk(instance.uuid, None if user is None else user.gid)
         size = root_gb * units.Gi or image.virtual_size
         backing = chain.Layer(image.path, image.format, image.virtual_size)
-        self._tool.create_overlay(self._files.disk(instance.uuid), [backing], size)
+        self._tool.create_overlay(disk, [backing], size)
 
     def _spec(
         self,

@@ -16,6 +16,7 @@ from nova_snap import exception
 from nova_snap.virt.libvirt import file_lock, image_cache
 from nova_snap.virt.libvirt.image_cache import ImageCache
 from nova_snap.virt.libvirt.instance_files import InstanceFiles
+from nova_snap.virt.libvirt.qemu_img import QemuImg
 
 DATA = b"disk" * 100_000
 IMAGE = "9e3d1b8c-9a70-4c0e-9d3f-5d2f6a1e0001"
@@ -277,6 +278,24 @@ def test_hypervisors_can_get_to_the_disks_whatever_the_umask(scene):
     for path in (scene.files.root, scene.files.base, directory):
         assert os.stat(path).st_mode & 0o777 == 0o755
     assert os.stat(image.path).st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_nobody_else_reads_a_disk_whatever_the_umask(scene, umask):
+    scene.files.prepare()
+    instance = str(uuid.uuid4())
+    group = os.getgid() if os.geteuid() else 12345
+    before = os.umask(umask)
+    try:
+        scene.files.make_directory(instance)
+        path = scene.files.make_disk(instance, group)
+        QemuImg(scene.conf).create_overlay(path, [], 1 << 20)
+    finally:
+        os.umask(before)
+    status = os.stat(path)
+    assert (status.st_mode & 0o777, status.st_gid) == (0o640, group)
+    with pytest.raises(FileExistsError):
+        scene.files.make_disk(instance, group)
 
 
 def test_what_an_earlier_try_left_is_removed(scene):
