@@ -19,6 +19,11 @@ SUPPORTED_FORMATS: Final = ("qcow2", "raw")
 # A raw image begins with whatever a disk begins with, a partition table among other things.
 _LOOKS_LIKE: Final = {"qcow2": ("qcow2",), "raw": ("raw", "gpt")}
 
+# The mark that lies deepest is ISO 9660's, at 32 KiB; the largest header, VHDX's, ends at 1 MiB.
+_INSPECTED_BYTES: Final = units.Mi
+# A descriptor of VMDK that is text has to be in the first one, so this is what the library reads.
+_CHUNK: Final = 4096
+
 
 def check_record(image_id: str, record: Mapping[str, Any]) -> None:
     """What can be told before the image is downloaded.
@@ -95,10 +100,24 @@ def _virtual_size(path: str, disk_format: str) -> int:
 
 
 def _inspect(path: str) -> format_inspector.FileInspector:
-    try:
-        inspector = format_inspector.detect_file_format(path)
-    except format_inspector.ImageFormatError as exc:
-        raise _refused(path, f"its format is ambiguous: {exc}") from exc
+    """Have all formats look at the beginning, which is where each of them has its mark.
+
+    The library would go on to the end of the file for tables that a header says are there.
+    """
+    with open(path, "rb") as file:
+        wrapper = format_inspector.InspectWrapper(file)
+        try:
+            for _ in range(_INSPECTED_BYTES // _CHUNK):
+                if not wrapper.read(_CHUNK):
+                    break
+            # What has not found its mark by now is not the format.
+            wrapper.close()
+            inspector = wrapper.format
+        except format_inspector.ImageFormatError as exc:
+            raise _refused(path, f"its format is ambiguous: {exc}") from exc
+        except AttributeError as exc:
+            # The library's, of what begins as a text and does not go on as one.
+            raise _refused(path, "its format cannot be told") from exc
     if inspector is None:
         raise _refused(path, "its format cannot be told")
     return inspector

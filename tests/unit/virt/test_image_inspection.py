@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which images no instance is made from: each as somebody who means harm would make it."""
 
+import contextlib
 import struct
 import subprocess
 
 import pytest
+from oslo_utils.imageutils import format_inspector
 
 from nova_snap import exception
 from nova_snap.virt.libvirt import image_inspection
@@ -109,6 +111,32 @@ class Maker:
         with self.path.open("r+b") as file:
             file.truncate(60)
 
+    def large(self, *pieces):
+        """64 MiB, nearly all of it a hole."""
+        with self.path.open("wb") as file:
+            file.truncate(64 * MIB)
+            for offset, data in pieces:
+                file.seek(offset)
+                file.write(data)
+
+    def vhdx_without_an_end(self):
+        """The tables of VHDX in a file that is none, with metadata far behind its end."""
+        guid = bytes.fromhex("06a27c8b90479a4bb8fe575f050f886e")
+        region = guid + struct.pack("<QII", 1 << 50, MIB, 1)
+        self.large((192 << 10, struct.pack("<IIII", 0x69676572, 0, 1, 0) + region))
+
+    def vmdk_without_an_end(self):
+        """A header that says that the one at the end of the file counts."""
+        header = struct.pack("<4sIIQQQQIQQ", b"KDMV", 1, 0, 2048, 128, 1, 20, 512, 0, 2**64 - 1)
+        self.large((0, header.ljust(512, b"\0")))
+
+    def iso(self):
+        self.raw(bytes(32 << 10) + b"\1CD001\1")
+
+    def iso_in_a_qcow2(self):
+        self.create("qcow2")
+        self.patch(32 << 10, b"\1CD001\1")
+
     def partitioned(self):
         """A disk with a master boot record."""
         entry = struct.pack("<B3sB3sII", 0x80, b"\xfe\xff\xff", 0x83, b"\xfe\xff\xff", 1, 2047)
@@ -138,6 +166,10 @@ HOSTILE = [
     ("vhd as raw", lambda m: m.create("vpc", size="4M"), "raw", "its data are vhd"),
     ("vhdx as raw", lambda m: m.create("vhdx", size="4M"), "raw", "its data are vhdx"),
     ("qed as raw", lambda m: m.raw(b"QED\0"), "raw", "its data are qed"),
+    ("iso as raw", lambda m: m.iso(), "raw", "its data are iso"),
+    ("two at once", lambda m: m.iso_in_a_qcow2(), "qcow2", "ambiguous"),
+    ("vmdk with a footer", lambda m: m.vmdk_without_an_end(), "raw", "its data are vmdk"),
+    ("half a text", lambda m: m.raw(b"#" * 600 + b"\xff"), "raw", "cannot be told"),
     ("luks as raw", lambda m: m.raw(b"LUKS\xba\xbe\x00\x01"), "raw", "its data are luks"),
 ]
 
@@ -171,6 +203,26 @@ def test_hostile_image(made, make, disk_format, reason):
 def test_image_that_is_all_right(made, make, disk_format, size):
     make(made)
     assert image_inspection.check_file(IMAGE, str(made.path), disk_format, 0) == size
+
+
+@pytest.mark.parametrize("made_so", ["vhdx_without_an_end", "vmdk_without_an_end", "large"])
+def test_only_the_beginning_is_looked_at(made, monkeypatch, made_so):
+    """Whatever the headers say: it is done for each instance, and nothing can stop it."""
+    getattr(made, made_so)()
+    read = []
+    process = format_inspector.RawFileInspector.eat_chunk
+
+    def count(inspector, chunk):
+        read.append(len(chunk))
+        process(inspector, chunk)
+
+    monkeypatch.setattr(format_inspector.RawFileInspector, "eat_chunk", count)
+    refused = contextlib.nullcontext()
+    if made_so == "vmdk_without_an_end":
+        refused = pytest.raises(exception.ImageUnacceptable, match="its data are vmdk")
+    with refused:
+        assert image_inspection.check_file(IMAGE, str(made.path), "raw", 0) == 64 * MIB
+    assert sum(read) <= MIB
 
 
 @pytest.mark.parametrize(("size", "root_gb", "fits"), [
