@@ -1,7 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every error has, and the kinds of them that the API tells apart."""
 
-from typing import Final
+import string
+from typing import Any, Final
+
+
+def printable(text: str) -> str:
+    """The text on one line, and without what a terminal obeys: such characters as in ``repr``.
+
+    What is in it may have been written by a guest, or by whoever made an image.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
+class _Formatter(string.Formatter):
+    """Makes messages, in which what is filled in cannot pass for something else in a log."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        return printable(str(super().format_field(value, format_spec)))
+
+
+_FORMATTER: Final = _Formatter()
 
 
 class NovaSnapError(Exception):
@@ -15,13 +36,15 @@ class NovaSnapError(Exception):
     user_msg: str | None = None
 
     def __init__(self, **data: object) -> None:
-        """:param data: what the message of the class names; kept as attributes."""
+        """:param data: what the message of the class names; kept as attributes, just as it is. In
+        the messages it is on one line: see :func:`printable`.
+        """
         self.__dict__.update(data)
-        super().__init__(self.msg.format(self=self))
+        super().__init__(_FORMATTER.format(self.msg, self=self))
 
     def for_user(self) -> str:
         """What a client may read of it."""
-        return (self.user_msg or self.msg).format(self=self)
+        return _FORMATTER.format(self.user_msg or self.msg, self=self)
 
 
 UNFORESEEN: Final = "An unexpected error occurred."

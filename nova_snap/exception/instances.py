@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable
 
-from nova_snap.exception.base import Conflict, Invalid, NotFound, NovaSnapError
+from nova_snap.exception.base import Conflict, Invalid, NotFound, NovaSnapError, printable
 from nova_snap.exception.snapshots import SnapshotFailed
 
 
@@ -116,6 +116,5 @@ class SpawnFailed(NovaSnapError):
     def for_user(self) -> str:
         """The message with as much of the first error as a client may read."""
         cause = self.__cause__
-        if isinstance(cause, NovaSnapError):
-            return f"The instance could not be made ({self.phase}): {cause.for_user()}"
-        return f"The instance could not be made ({self.phase}): {SnapshotFailed.unforeseen}"
+        reason = cause.for_user() if isinstance(cause, NovaSnapError) else SnapshotFailed.unforeseen
+        return f"The instance could not be made ({printable(self.phase)}): {reason}"

@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 
-from nova_snap.exception.base import Conflict, Invalid, NovaSnapError
+from nova_snap.exception.base import Conflict, Invalid, NovaSnapError, printable
 
 
 class VolumeBackedBackup(Invalid):
@@ -104,7 +104,7 @@ class SnapshotFailed(NovaSnapError):
         cause = self.__cause__
         reason = cause.for_user() if isinstance(cause, NovaSnapError) else self.unforeseen
         failed = f"Snapshot by method {self.method} failed during {self.phase}: {reason}"
-        return " ".join((*self.warnings, failed))
+        return printable(" ".join((*self.warnings, failed)))
 
 
 class SnapshotIncomplete(NovaSnapError):

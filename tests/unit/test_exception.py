@@ -57,3 +57,32 @@ def test_a_client_reads_nothing_of_an_unforeseen_error() -> None:
     )
     error.__cause__ = ValueError("pw=1")
     assert "pw=1" not in error.for_user()
+
+
+FORGED = "x\n2026-11-29 21:00:00 INFO all is well\r\x1b[2J\u2028\udc80é"
+SHOWN = r"x\n2026-11-29 21:00:00 INFO all is well\r\x1b[2J\u2028\udc80é"
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_what_is_in_a_message_cannot_make_a_line_of_its_own(
+    kind: type[exception.NovaSnapError],
+) -> None:
+    declared = {
+        name: 1.0 if name == "seconds" else FORGED
+        for base in kind.__mro__
+        for name in inspect.get_annotations(base)
+        if name not in ("msg", "user_msg", "unforeseen", "warnings")
+    }
+    error = kind(**declared)
+    assert str(error).isprintable()
+    assert error.for_user().isprintable()
+
+
+def test_it_is_shown_once_and_kept_as_it_is() -> None:
+    cause = exception.UnsafeDisk(path="/d", reason=FORGED)
+    error = exception.SnapshotFailed(
+        instance_uuid="i", image_id="m", method="mirror", phase="p", reason=str(cause)
+    )
+    assert str(cause) == f"Disk /d is refused: {SHOWN}"
+    assert str(error).count(SHOWN) == 1
+    assert cause.reason == FORGED  # type: ignore[attr-defined]

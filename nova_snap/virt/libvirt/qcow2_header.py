@@ -139,7 +139,7 @@ def _text(value: bytes, path: str, what: str) -> str:
         text = value.decode()
     except UnicodeDecodeError:
         raise _refused(path, f"{what} is not UTF-8: {value!r}") from None
-    if not text or "\0" in text:
+    if not text or not text.isprintable():
         raise _refused(path, f"{what} is {text!r}")
     return text
 

@@ -167,6 +167,12 @@ REFUSED = {
     "backing-http": (header(backing=b"http://host/image"), "not a plain file name"),
     "backing-not-utf-8": (header(backing=b"\xff\xfe"), "not UTF-8"),
     "backing-with-nul": (header(backing=b"a\0b"), "'a\\x00b'"),
+    "backing-with-a-line": (header(backing=b"a\nINFO x"), r"'a\nINFO x'"),
+    "backing-with-an-escape": (header(backing=b"\x1b[2Ja"), r"'\x1b[2Ja'"),
+    "format-with-a-line": (
+        header(backing=b"a", extensions=((0xE2792ACA, b"raw\nINFO x"),)),
+        r"'raw\nINFO x'",
+    ),
     "backing-missing": (header(backing=b"missing"), "cannot be read"),
     "backing-directory": (header(backing=b"."), "not a regular file"),
     "backing-device": (header(backing=b"/dev/null"), "not a regular file"),
