@@ -172,9 +172,13 @@ class LifecycleManager:
             return {"output": None, "reason": f"The length is {length!r:.60}, no number of lines."}
         try:
             uuid = primitive.instance_uuid(instance)
+        except exception.InvalidInstancePrimitive as error:
+            LOG.error("A message is not obeyed: %s", error)
+            return {"output": None, "reason": error.for_user()}
+        try:
             output = console.read(self._own(context), self._driver, uuid, length)
         except exception.NovaSnapError as error:
-            LOG.warning("The console of %s cannot be read: %s", instance, error)
+            LOG.warning("The console of instance %s cannot be read: %s", uuid, error)
             return {"output": None, "reason": error.for_user()}
         return {"output": output, "reason": None}
 

@@ -79,19 +79,26 @@ class VolumeManager:
         :returns: ``reason`` why it is not frozen, or ``None``; ``unsupported`` if it never will be.
         """
         try:
-            found = self._find(context, instance, primitive.image_id(image_id))
+            # What else is in the message, such as passwords, is not for the log.
+            uuid = primitive.instance_uuid(instance)
+            image_id = primitive.image_id(image_id)
+        except exception.Invalid as error:
+            LOG.error("A message is not obeyed: %s", error)
+            return {"unsupported": False, "reason": error.for_user()}
+        try:
+            found = self._find(context, uuid, image_id)
             self._driver.quiesce(found, image_id)
             self._frozen.add((found.uuid, image_id))
         except exception.QuiesceUnsupported as error:
-            LOG.info("Instance %s is not quiesced: %s", instance, error)
+            LOG.info("Instance %s is not quiesced: %s", uuid, error)
             return {"unsupported": True, "reason": error.reason}
         except exception.NovaSnapError as error:
-            LOG.warning("Instance %s cannot be quiesced: %s", instance, error)
+            LOG.warning("Instance %s cannot be quiesced: %s", uuid, error)
             return {"unsupported": False, "reason": error.for_user()}
         except Exception:
-            LOG.exception("Instance %s cannot be quiesced", instance)
+            LOG.exception("Instance %s cannot be quiesced", uuid)
             return {"unsupported": False, "reason": _UNFORESEEN}
-        LOG.info("Instance %s is quiesced for image %s", found.uuid, image_id)
+        LOG.info("Instance %s is quiesced for image %s", uuid, image_id)
         return {"unsupported": False, "reason": None}
 
     @oslo_messaging.expose  # type: ignore[untyped-decorator]
@@ -126,10 +133,10 @@ class VolumeManager:
             return _UNFORESEEN
         return None if kept else "its file systems were thawed before all snapshots were made"
 
-    def _find(self, context: RequestContext, instance: Any, image_id: str) -> Instance:
+    def _find(self, context: RequestContext, uuid: str, image_id: str) -> Instance:
         own = context.elevated()
         own.db = self._database
-        found = Instance.get_by_uuid(own, primitive.instance_uuid(instance))
+        found = Instance.get_by_uuid(own, uuid)
         claimed = (
             found.host == self._host
             and found.task_state == task_states.IMAGE_SNAPSHOT_PENDING
