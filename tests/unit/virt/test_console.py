@@ -2,6 +2,7 @@
 """The log of a console: where it is, and how much of it is read."""
 
 import os
+import pwd
 
 import pytest
 
@@ -44,6 +45,80 @@ def test_pipe_does_not_hold_it_up(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="not a regular file"):
         console.tail(str(tmp_path / "pipe"), 10)
+
+
+def test_link_is_not_followed(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"secret")
+    (tmp_path / "log").symlink_to(secret)
+    with pytest.raises(OSError, match="symbolic link"):
+        console.tail(str(tmp_path / "log"), 10)
+
+
+def test_second_name_of_a_file(tmp_path):
+    (tmp_path / "secret").write_bytes(b"secret")
+    os.link(tmp_path / "secret", tmp_path / "log")
+    with pytest.raises(OSError, match="another name"):
+        console.tail(str(tmp_path / "log"), 10)
+
+
+@pytest.mark.parametrize("path", ["log", "./log", "", "/"])
+def test_path_that_is_not_absolute(tmp_path, monkeypatch, path):
+    (tmp_path / "log").write_bytes(b"text")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OSError, match="no absolute path"):
+        console.tail(path, 10)
+
+
+class TestDirectory:
+    """Who can write to it says what this process, which may read everything, reads."""
+
+    @pytest.fixture
+    def log(self, public_path):
+        path = public_path / "instances" / "uuid" / "console.log"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"text")
+        return path
+
+    @pytest.mark.parametrize("mode", [0o775, 0o757, 0o777, 0o1777])
+    def test_that_others_may_write_to(self, log, mode):
+        log.parent.chmod(mode)
+        with pytest.raises(OSError, match=f"others may write to {log.parent}, "):
+            console.tail(str(log), 10)
+
+    def test_below_one_that_others_may_write_to(self, log):
+        log.parent.parent.chmod(0o777)
+        with pytest.raises(OSError, match=f"others may write to {log.parent.parent}, "):
+            console.tail(str(log), 10)
+
+    def test_that_a_link_of_somebody_else_leads_to(self, log, public_path):
+        theirs = public_path / "theirs"
+        theirs.mkdir()
+        (theirs / "link").symlink_to(log.parent)
+        assert console.tail(str(theirs / "link" / log.name), 10) == b"text"
+        theirs.chmod(0o777)
+        with pytest.raises(OSError, match=f"others may write to {theirs}, "):
+            console.tail(str(theirs / "link" / log.name), 10)
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+    def test_of_somebody_else(self, log):
+        os.chown(log.parent, 12345, -1)
+        with pytest.raises(OSError, match="others may write"):
+            console.tail(str(log), 10)
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+    def test_of_the_hypervisors_user(self, log, monkeypatch):
+        """And of Nova's; the names of both are those of distributions."""
+        monkeypatch.setattr(console, "_OWNERS", ("nobody", "no-such-user"))
+        os.chown(log.parent, pwd.getpwnam("nobody").pw_uid, -1)
+        assert console.tail(str(log), 10) == b"text"
+
+    def test_of_the_log_before_this_one(self, log, monkeypatch):
+        """The check is that of the file itself."""
+        log.unlink()
+        os.symlink("/etc/passwd", f"{log}.0")
+        with pytest.raises(exception.ConsoleNotAvailable, match="symbolic link"):
+            console.read(Guest(log))
 
 
 class Guest:
