@@ -209,6 +209,7 @@ def _rbd_layer(disk: domain_disks.Disk, source: NetworkSource) -> Layer:
             path=disk.description,
             reason=f"its format is {disk.format}; an RBD image can be read as raw only",
         )
+    source.check_config_file()
     return Layer(disk.description, disk.format, 0, RBD, source, disk.encryption)
 
 

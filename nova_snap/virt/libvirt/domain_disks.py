@@ -18,6 +18,8 @@ RBD: Final = "rbd"
 
 # What Nova calls the device that decrypts a logical volume for a guest.
 _DM_CRYPT: Final = re.compile(r"/dev/mapper/.+-dmcrypt")
+# Ceph separates paths by these characters, and replaces what begins with a dollar sign.
+_CONFIG_FILE: Final = re.compile(r"/[^,;=$\s]+")
 _MAX_PORT: Final = 65535
 
 
@@ -68,6 +70,17 @@ class NetworkSource:
     secret_usage: str | None = None
     config_file: str | None = None
     snapshot: str | None = None
+
+    def check_config_file(self) -> None:
+        """Ceph's programs obey what is in such a file, a path of a log or of a module included. So
+        it has to be the one that the XML names, wherever a process works, and not a list either,
+        of which Ceph takes what is there.
+
+        :raises nova_snap.exception.UnsafeDisk: if it is another.
+        """
+        if self.config_file is not None and not _CONFIG_FILE.fullmatch(self.config_file):
+            reason = f"its configuration file {self.config_file!r} is not one absolute path"
+            raise exception.UnsafeDisk(path=str(self), reason=reason)
 
     @property
     def secret(self) -> SecretReference | None:

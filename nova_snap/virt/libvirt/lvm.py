@@ -35,7 +35,9 @@ def find(path: str, program: str = "lvs") -> LogicalVolume:
     :raises nova_snap.exception.LogicalVolumeUnavailable: if there is none, or LVM cannot tell.
     """
     command = (
-        program, "--reportformat", "json", "--units", "b", "--nosuffix", "--options", _FIELDS, path,
+        program, "--reportformat", "json", "--units", "b", "--nosuffix", "--options", _FIELDS,
+        # It stands in a domain's XML, and is no option.
+        "--", path,
     )  # fmt: skip
     try:
         done = subprocess.run(
@@ -70,7 +72,10 @@ def check_device(path: str, program: str = "lvs") -> None:
     """See that the device of a logical volume is there, and ask LVM for the reason if it is not.
 
     :raises nova_snap.exception.LogicalVolumeUnavailable:
+    :raises nova_snap.exception.UnsafeDisk: if this is no path that a device can have.
     """
+    if not os.path.isabs(path):
+        raise exception.UnsafeDisk(path=path, reason="its path is not absolute")
     if os.path.exists(path):
         return
     found = find(path, program)

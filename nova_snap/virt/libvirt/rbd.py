@@ -64,7 +64,11 @@ class Access:
 
     @classmethod
     def of(cls, conf: cfg.ConfigOpts, source: domain_disks.NetworkSource) -> Access:
-        """By ``[libvirt] images_rbd_ceph_conf`` and ``rbd_user``, or else by the domain's XML."""
+        """By ``[libvirt] images_rbd_ceph_conf`` and ``rbd_user``, or else by the domain's XML.
+
+        :raises nova_snap.exception.UnsafeDisk: if that names no file that can be meant.
+        """
+        source.check_config_file()
         conf_file = conf.libvirt.images_rbd_ceph_conf or source.config_file or ""
         return cls(
             conf_file=conf_file,

@@ -40,7 +40,7 @@ def answer(**values):
 def test_found(lvs):
     volume = lvm.find(PATH, lvs(answer()))
     assert volume == lvm.LogicalVolume("nova", "3f1c8c1e_disk", PATH, 20 << 30, active=True)
-    assert lvs.arguments()[-1] == PATH
+    assert lvs.arguments()[-2:] == ["--", PATH]
     assert "--nosuffix" in lvs.arguments()
 
 
@@ -76,6 +76,13 @@ def test_not_installed():
 
 def test_device_that_is_there_is_not_asked_for(lvs, tmp_path):
     lvm.check_device(str(tmp_path), lvs("sys.exit('asked')"))
+
+
+@pytest.mark.parametrize("path", ["--config=global{x=1}", "-v", "nova/disk", "."])
+def test_path_that_is_no_devices(lvs, path):
+    """It would be an option of the command."""
+    with pytest.raises(exception.UnsafeDisk, match="its path is not absolute"):
+        lvm.check_device(path, lvs("sys.exit('asked')"))
 
 
 @pytest.mark.parametrize(

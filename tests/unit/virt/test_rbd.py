@@ -9,7 +9,7 @@ import time
 import pytest
 
 from nova_snap import exception
-from nova_snap.virt.libvirt import domain_disks, rbd
+from nova_snap.virt.libvirt import chain, domain_disks, rbd
 
 IMAGE = rbd.Image("vms", "disk")
 SOURCE = domain_disks.NetworkSource(
@@ -64,6 +64,20 @@ def test_access(conf, options, source, access):
     for name, value in options.items():
         conf.set_override(name, value, "libvirt")
     assert rbd.Access.of(conf, source) == access
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["ceph.conf", "../ceph.conf", "", "/", "/a.conf,b.conf", "/a b", "/$pid", "/a\n", "--id=admin"],
+)
+def test_configuration_of_the_domain_is_one_absolute_path(conf, path):
+    """Where the service works is not where it lies, and it is obeyed."""
+    source = domain_disks.NetworkSource("rbd", "vms/disk", config_file=path)
+    with pytest.raises(exception.UnsafeDisk, match="is not one absolute path"):
+        rbd.Access.of(conf, source)
+    disk = domain_disks.Disk("vda", "virtio", "disk", "network", None, "raw", network=source)
+    with pytest.raises(exception.UnsafeDisk, match="is not one absolute path"):
+        chain.read(disk)
 
 
 @pytest.mark.parametrize(
