@@ -26,8 +26,6 @@ ON_PURPOSE = {
     "compute.service: self._server.wait()": "in a thread that is waited for with a bound",
     "compute.volume_snapshots: snapshots.wait()": "VolumeSet.wait has [cinder] snapshot_timeout",
     "stream.compress: waiting.popleft().result()": "compressing is work, and waits for nobody",
-    "virt.libvirt.qemu_nbd: process.wait()": "it was killed: the kernel reaps it",
-    "virt.libvirt.rbd: process.wait()": "the same",
     "volume.cinder: client.limits.get()": "a request: the session has [cinder] timeout",
 }
 
@@ -55,6 +53,16 @@ def unbounded(source: str) -> Iterator[tuple[int, str]]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and _waits(node):
             yield node.lineno, ast.unparse(node)
+        if isinstance(node, ast.With):
+            for item in node.items:
+                if _is_process(item.context_expr):
+                    yield node.lineno, f"with {ast.unparse(item)}"
+
+
+def _is_process(node: ast.expr) -> bool:
+    """Whether the end of a ``with`` waits for a process, however long that takes."""
+    name = ast.unparse(node.func if isinstance(node, ast.Call) else node).rpartition(".")[2]
+    return name == "Popen" or (name == "process" and not isinstance(node, ast.Call))
 
 
 def _waits(call: ast.Call) -> bool:
@@ -114,6 +122,19 @@ def test_the_check_sees(source: str) -> None:
     assert list(unbounded(source)) == [(1, ast.unparse(ast.parse(source)))]
 
 
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("with process: process.poll()", "with process"),
+        ("with self.process: pass", "with self.process"),
+        ("with open(path), subprocess.Popen(words) as made: pass",
+         "with subprocess.Popen(words) as made"),
+    ],
+)  # fmt: skip
+def test_the_check_sees_with(source: str, found: str) -> None:
+    assert list(unbounded(source)) == [(1, found)]
+
+
 def test_the_check_lets_pass() -> None:
     source = """
         event.wait(3)
@@ -132,5 +153,6 @@ def test_the_check_lets_pass() -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         futures.wait(running, 3)
         subprocess.run(*args, **given)
+        with processes.ended(process, "qemu-img"): pass
     """
     assert list(unbounded(textwrap.dedent(source))) == []

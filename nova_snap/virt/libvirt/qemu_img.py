@@ -10,7 +10,7 @@ from oslo_log import log as logging
 
 from nova_snap import exception
 from nova_snap.virt.libvirt import chain as chains
-from nova_snap.virt.libvirt import confinement, secrets
+from nova_snap.virt.libvirt import confinement, processes, secrets
 
 LOG = logging.getLogger(__name__)
 
@@ -150,17 +150,15 @@ class QemuImg:
             )
         except OSError as exc:
             raise exception.QemuImgFailed(command=command, exit_code=None, stderr=str(exc)) from exc
-        with process:
-            try:
+        try:
+            with processes.ended(process, "qemu-img"):
                 # Harmless when it has ended: a Popen knows that and sends nothing.
                 on_cancel(process.kill)
                 _stdout, stderr = process.communicate(timeout=seconds)
-            except subprocess.TimeoutExpired as exc:
-                raise exception.QemuImgFailed(
-                    command=command, exit_code=None, stderr=f"stopped after {seconds} s"
-                ) from exc
-            finally:
-                process.kill()
+        except subprocess.TimeoutExpired as exc:
+            raise exception.QemuImgFailed(
+                command=command, exit_code=None, stderr=f"stopped after {seconds} s"
+            ) from exc
         if process.returncode:
             raise exception.QemuImgFailed(
                 command=command, exit_code=process.returncode, stderr=stderr.strip()[-_MAX_STDERR:]

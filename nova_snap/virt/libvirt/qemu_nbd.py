@@ -10,14 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from oslo_log import log as logging
-
 from nova_snap import exception
 from nova_snap.virt.libvirt import chain as chains
-from nova_snap.virt.libvirt import confinement, secrets
+from nova_snap.virt.libvirt import confinement, processes, secrets
 from nova_snap.virt.libvirt.backup_job import Export
-
-LOG = logging.getLogger(__name__)
 
 START_SECONDS: Final = 30
 _STOP_SECONDS: Final = 10
@@ -73,7 +69,7 @@ def export(
         _wait_until_it_serves(process, socket_path, log_path, chain[0].path)
         yield Export(socket_path, "")
     finally:
-        _stop(process)
+        processes.end(process, "qemu-nbd", _STOP_SECONDS)
         on_start(0)
 
 
@@ -128,13 +124,3 @@ def _greets(socket_path: str) -> bool:
 def _last_words(log_path: str) -> str:
     with open(log_path, errors="replace") as log:
         return log.read().strip()[-_MAX_STDERR:] or "it ended without a word"
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        LOG.warning("qemu-nbd (pid %d) does not end, and is killed", process.pid)
-        process.kill()
-        process.wait()

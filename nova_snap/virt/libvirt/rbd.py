@@ -14,7 +14,6 @@ import errno
 import json
 import os
 import subprocess
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -22,7 +21,7 @@ from oslo_config import cfg
 from oslo_log import log as logging
 
 from nova_snap import exception
-from nova_snap.virt.libvirt import domain_disks
+from nova_snap.virt.libvirt import domain_disks, processes
 
 LOG = logging.getLogger(__name__)
 
@@ -272,19 +271,19 @@ class Cluster:
             raise exception.CephFailed(
                 command=program, exit_code=exc.errno, reason=f"it cannot be run: {exc}"
             ) from exc
-        with process:
-            try:
+        try:
+            # A cluster that does not answer does not let it end.
+            with processes.ended(process, program, _TERMINATE_SECONDS):
                 on_start(process.pid)
                 on_cancel(process.terminate)
                 stdout, stderr = process.communicate(timeout=seconds)
-            except subprocess.TimeoutExpired as exc:
-                reason = f"it was not done within {seconds:g} s"
-                raise exception.CephFailed(
-                    command=_title(command), exit_code=None, reason=reason
-                ) from exc
-            finally:
-                _end(process)
-                on_start(0)
+        except subprocess.TimeoutExpired as exc:
+            reason = f"it was not done within {seconds:g} s"
+            raise exception.CephFailed(
+                command=_title(command), exit_code=None, reason=reason
+            ) from exc
+        finally:
+            on_start(0)
         if process.returncode:
             if stderr is None:
                 log.seek(0)
@@ -335,19 +334,6 @@ def _title(command: Sequence[str]) -> str:
 def _environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
     return {**kept, "LC_ALL": "C"}
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Whatever it is waiting for: a cluster that does not answer does not let it end."""
-    if process.poll() is not None:
-        return
-    process.terminate()
-    timer = threading.Timer(_TERMINATE_SECONDS, process.kill)
-    timer.start()
-    try:
-        process.wait()
-    finally:
-        timer.cancel()
 
 
 def _reason(stderr: bytes) -> str:
