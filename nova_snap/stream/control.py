@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the owner of a stream sees of it, and how it is stopped."""
 
+import copy
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from nova_snap.stream.image_errors import StreamCancelled
 from nova_snap.stream.source import Extent, Source
@@ -52,6 +55,18 @@ class Control:
         self._progress = progress
         self._cancelled = cancelled
         self._throttle = throttle or Throttle(0)
+        self._stopped = threading.Event()
+
+    def another(self) -> Self:
+        """Of one more try at the same image: nothing of it is done yet, and it is stopped alone."""
+        made = copy.copy(self)
+        made.done = 0
+        made._stopped = threading.Event()
+        return made
+
+    def stop(self) -> None:
+        """Have every :meth:`check` from now on say that nobody wants this try any more."""
+        self._stopped.set()
 
     @property
     def limit(self) -> float:
@@ -60,7 +75,7 @@ class Control:
 
     def check(self) -> None:
         """:raises StreamCancelled: if nobody wants the image any more."""
-        if self._cancelled is not None and self._cancelled():
+        if self._stopped.is_set() or (self._cancelled is not None and self._cancelled()):
             raise StreamCancelled(done=self.done)
 
     def advance(self, length: int) -> None:

@@ -11,8 +11,9 @@ that ends early is followed by zeroes, and data that is left goes behind the tab
 say where it lies, so that what is left is compressed first and held in memory, as far as it may
 be; what then remains is stored as it is, for its length is known without a look at it.
 
-So nothing waits on disk, and whoever receives the image never waits for long. Its length is known
-only at its end.
+So nothing waits on disk. Whoever receives the image waits while a stretch is filled, while zeroes
+are left out, and while what is left is compressed: with a low limit of the speed, for tens of
+seconds. Its length is known only at its end.
 """
 
 import sys

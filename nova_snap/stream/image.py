@@ -27,13 +27,14 @@ class Image:
 
     def __init__(
         self,
-        pieces: Callable[[], Iterator[Piece]],
+        pieces: Callable[[Control], Iterator[Piece]],
         control: Control,
         *,
         size: int | None = None,
         compression: str = "none",
     ) -> None:
-        """:param pieces: makes the bytes, once for each try.
+        """:param pieces: makes the bytes, once for each try, under that try's control, which it
+            checks several times a second: else no try could follow one that broke off.
 
         :param size: without it, ``pieces`` accounts for what it does, and not what is handed out.
         """
@@ -41,7 +42,7 @@ class Image:
         self.compression = compression
         self.counts: Counts = control.counts
         self._pieces = pieces
-        self._control = control
+        self._control = control  # of the try that is being read
         self._ahead: ReadAhead[bytes] | None = None
         self._block = b""
         self._taken = 0  # bytes of the block
@@ -99,7 +100,7 @@ class Image:
             raise SourceStalled(seconds=CLOSE_TIMEOUT)
         self._position = 0
         self._ended = False
-        self._control.done = 0
+        self._control = self._control.another()
 
     def close(self) -> None:
         """Stop reading and free everything; what is left cannot be read. May be called again."""
@@ -108,7 +109,7 @@ class Image:
 
     def _next_block(self) -> bytes:
         if self._ahead is None:
-            self._ahead = ReadAhead(blocks(self._pieces()), READ_AHEAD)
+            self._ahead = ReadAhead(blocks(self._pieces(self._control)), READ_AHEAD)
         block = self._ahead.next(self._control.check)
         if self.size is None:
             self._ended = block is None
@@ -119,6 +120,8 @@ class Image:
 
     def _stop(self) -> bool:
         """Whether nothing reads the disk any more."""
+        # Whatever makes the next block may be far from its end: it is told, too.
+        self._control.stop()
         self._block, self._taken = b"", 0
         if self._ahead is not None and self._ahead.close():
             self._ahead = None

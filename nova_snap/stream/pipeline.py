@@ -88,7 +88,7 @@ def open_image(source: Source, options: Options, control: Control | None = None)
     counted = CountedSource(source, control.counts)
     if options.image_format == "raw":
         return Image(
-            lambda: content(counted, lambda: whole_disk(extents)), control, size=source.size
+            lambda _: content(counted, lambda: whole_disk(extents)), control, size=source.size
         )
     builder = _Qcow2(counted, extents, runs, options, control)
     compression = options.compression
@@ -125,7 +125,7 @@ class _Qcow2:
         """Everything that has data, as it is."""
         layout = Layout(self._source.size, self._runs, cluster_size=self._options.cluster_size)
         return Image(
-            lambda: chain(layout.tables(), self._content()), self._control, size=layout.size
+            lambda _: chain(layout.tables(), self._content()), self._control, size=layout.size
         )
 
     def compressed(self, compression: str, ratio: float) -> Image:
@@ -145,16 +145,20 @@ class _Qcow2:
         )
         self._control.total = self._runs.total * size
 
-        def pieces() -> Iterator[Piece]:
+        def pieces(control: Control) -> Iterator[Piece]:
             clusters = compressed(
                 self._content(),
                 self._numbers(),
                 codec,
                 cluster_size=size,
                 workers=self._options.workers,
-                control=self._control,
+                control=control,
             )
-            return layout.pieces(clusters, self._as_they_are, self._options.spool_memory)
+            return layout.pieces(
+                clusters,
+                lambda runs: self._as_they_are(runs, control),
+                self._options.spool_memory,
+            )
 
         return Image(pieces, self._control, compression=compression)
 
@@ -163,10 +167,10 @@ class _Qcow2:
             self._source, lambda: whole_clusters(self._extents, self._options.cluster_size)
         )
 
-    def _as_they_are(self, runs: Runs) -> Iterator[Piece]:
+    def _as_they_are(self, runs: Runs, control: Control) -> Iterator[Piece]:
         size = self._options.cluster_size
         for piece in content(self._source, lambda: chosen_clusters(runs, self._source.size, size)):
-            self._control.advance(len(piece))
+            control.advance(len(piece))
             yield piece
 
     def _numbers(self) -> Iterator[int]:

@@ -268,6 +268,60 @@ def test_a_disk_that_is_still_being_read_is_not_read_again() -> None:
     image.close()
 
 
+class Halting(Clock):
+    """Whoever sleeps from a certain moment on sleeps for ever, and looks around meanwhile.
+
+    :ivar halted: set when somebody does.
+    """
+
+    def __init__(self, after: float) -> None:
+        super().__init__()
+        self.halted = threading.Event()
+        self.end: float | None = self.now + after
+
+    def sleep(self, seconds: float) -> None:
+        if self.end is None or self.now < self.end:
+            super().sleep(seconds)
+        else:
+            self.halted.set()
+            threading.Event().wait(0.01)
+
+
+# Where an upload breaks while nothing has come for long: the data behind 1 MiB of noise, how it is
+# compressed, how much of it is held, and how many MiB of the disk the limit lets be read.
+SILENCES = {
+    "a stretch": (content(10 * MIB, "random", 2).hex().encode(), "zstd", 64 * MIB, 6),
+    "zeroes": (bytes(20 * MIB), "none", 64 * MIB, 8),
+    "what is held": (content(80 * MIB, "random", 2), "zstd", 64 * MIB, 80.5),
+    "what is stored as it is": (content(20 * MIB, "random", 2), "zstd", 1, 21.5),
+}
+
+
+@pytest.mark.parametrize("name", SILENCES)
+def test_an_upload_that_breaks_in_a_long_silence_starts_again(name: str) -> None:
+    """The limit is such that the next block would take for ever."""
+    data, compression, hold, allowed = SILENCES[name]
+    source = MemorySource(GIB, {0: content(MIB, "random", 1) + data})
+    options = Options(compression=compression, spool_memory=hold, find_zeroes=True, workers=1)
+    clock = Halting(allowed)
+
+    def breaks() -> bool:
+        if clock.halted.is_set() and threading.current_thread() is threading.main_thread():
+            raise BrokenPipeError
+        return False
+
+    throttle = Throttle(MIB, clock=clock, sleep=clock.sleep)
+    with open_image(source, options, Control(cancelled=breaks, throttle=throttle)) as image:
+        try:
+            with pytest.raises(BrokenPipeError):
+                all_of(image)
+            image.rewind()
+        finally:
+            clock.end = None
+            clock.halted.clear()
+        is_image_of(all_of(image), source)
+
+
 def test_a_cancelled_image_is_not_begun(some_disk: MemorySource) -> None:
     with pytest.raises(StreamCancelled, match="cancelled after 0 bytes"):
         open_image(some_disk, Options(), Control(cancelled=lambda: True))
