@@ -13,7 +13,7 @@ from oslo_log import log
 from urllib3 import exceptions as urllib3_exceptions
 
 from nova_snap import exception
-from nova_snap.image import http
+from nova_snap.image import answers, http
 
 LOG = log.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def fetch(client: Any, image_id: str, target: Target, check: Callable[[], None])
         if response.status_code == requests.codes.no_content:
             raise exception.ImageCorrupt(image_id=image_id, reason="there are none")
         if response.status_code != requests.codes.ok:
-            raise http.refusal(response)
+            raise answers.refusal(response)
         for piece in response.iter_content(PIECE):
             check()
             target.write(piece)

@@ -8,7 +8,7 @@ from typing import Final
 import glanceclient.exc
 
 from nova_snap import exception
-from nova_snap.image import http
+from nova_snap.image import answers
 
 _RETRY_CODES: Final = (500, 502, 503, 504)
 _UNFIT: Final = (
@@ -26,7 +26,7 @@ def translated(endpoint: str, image_id: str) -> Iterator[None]:
     except (
         glanceclient.exc.CommunicationError,
         glanceclient.exc.InvalidEndpoint,
-        *http.BROKEN,
+        *answers.BROKEN,
     ) as error:
         raise exception.ImageServiceUnavailable(endpoint=endpoint, reason=details(error)) from error
     except glanceclient.exc.HTTPException as error:

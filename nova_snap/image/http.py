@@ -12,22 +12,16 @@ from typing import Any, Final, cast
 import glanceclient.exc
 import requests
 from oslo_log import log
-from urllib3 import exceptions as urllib3_exceptions
 
-from nova_snap.image import records
+from nova_snap.image import answers, records
 from nova_snap.image.connection import Breaker
 from nova_snap.image.upload import Body
 
 LOG = log.getLogger(__name__)
 
-BROKEN: Final = (requests.RequestException, urllib3_exceptions.HTTPError)
-"""What a connection that breaks raises, and an answer that is no JSON."""
-
 _PAGE: Final = 200
 # How many times the timeout of one step a whole request may take.
 _WHOLE: Final = 2
-# Of what is said by somebody who says it in a way of his own.
-_WORDS: Final = 1000
 
 
 def ask(client: Any, method: str, path: str, **how: Any) -> dict[str, Any]:
@@ -40,7 +34,7 @@ def ask(client: Any, method: str, path: str, **how: Any) -> dict[str, Any]:
     """
     try:
         found = _request(client, method, path, **how).json()
-    except (*BROKEN, ValueError, RecursionError) as error:
+    except (*answers.BROKEN, ValueError, RecursionError) as error:
         raise glanceclient.exc.CommunicationError(message=str(error)) from error
     if not isinstance(found, dict):
         raise _unusable(method, path)
@@ -54,7 +48,7 @@ def _request(client: Any, method: str, path: str, **how: Any) -> requests.Respon
     """
     own = client.http_client
     LOG.debug("%s %s%s", method, own.endpoint, path)
-    headers = {**how.pop("headers", {}), **request_id(own)}
+    headers = {**how.pop("headers", {}), **answers.IDENTITY, **request_id(own)}
     breaker = Breaker()
     # The session's own timeout begins again with each byte.
     limit = threading.Timer(_WHOLE * own.timeout, breaker.break_off)
@@ -63,37 +57,24 @@ def _request(client: Any, method: str, path: str, **how: Any) -> requests.Respon
         limit.start()
         try:
             response = session.request(
-                method, f"{own.endpoint}{path}", headers=headers, timeout=own.timeout, **how
+                method,
+                f"{own.endpoint}{path}",
+                headers=headers,
+                timeout=own.timeout,
+                stream=True,
+                **how,
             )
+            if not response.ok:
+                raise answers.refusal(response)
+            answers.read(response)
         finally:
             limit.cancel()
-    if not response.ok:
-        raise refusal(response)
     return response
 
 
 def request_id(own: Any) -> dict[str, str]:
     """:param own: glanceclient's HTTP client. :returns: the header by which logs are compared."""
     return {"X-OpenStack-Request-ID": own.global_request_id} if own.global_request_id else {}
-
-
-def refusal(response: requests.Response) -> glanceclient.exc.HTTPException:
-    """glanceclient's error for an answer, also for one whose body it cannot read."""
-    error = _refusal(response)
-    # It has no class for some codes, such as 415, and forgets those.
-    error.code = response.status_code
-    return error
-
-
-def _refusal(response: requests.Response) -> glanceclient.exc.HTTPException:
-    kind = type(glanceclient.exc.from_response(response, None))
-    try:
-        said = response.json()["message"]
-    except (KeyError, TypeError, ValueError, RecursionError):
-        said = response.text
-        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError, RecursionError):
-            said = glanceclient.exc.from_response(response, response.content).details
-    return kind(details=str(said)[:_WORDS])
 
 
 def _unusable(method: str, path: str, wrong: str = "") -> glanceclient.exc.CommunicationError:
@@ -220,18 +201,24 @@ def put(client: Any, path: str, body: Body, breaker: Breaker) -> None:
     does not know when it has everything.
     """
     own = client.http_client
-    headers = {"Content-Type": "application/octet-stream", **request_id(own)}
+    headers = {"Content-Type": "application/octet-stream", **answers.IDENTITY, **request_id(own)}
     # What the client sends is bytes, or anything that is like them in memory.
     pieces = cast("Iterable[bytes]", body)
     try:
         with _breakable(own.session, breaker) as session:
             response = session.put(
-                f"{own.endpoint}{path}", data=pieces, headers=headers, timeout=own.timeout
+                f"{own.endpoint}{path}",
+                data=pieces,
+                headers=headers,
+                timeout=own.timeout,
+                stream=True,
             )
+            with contextlib.closing(response):
+                # What it says of data that it took is of no use.
+                if not response.ok:
+                    raise answers.refusal(response)
     except requests.RequestException as error:
         raise glanceclient.exc.CommunicationError(message=str(error)) from error
-    if not response.ok:
-        raise refusal(response)
 
 
 def _breakable(like: requests.Session, breaker: Breaker) -> requests.Session:

@@ -5,7 +5,7 @@ import glanceclient.exc
 import pytest
 import requests
 
-from nova_snap.image import http
+from nova_snap.image import answers
 
 
 def refused(status: int, content_type: str | None, body: bytes) -> requests.Response:
@@ -26,7 +26,7 @@ def refused(status: int, content_type: str | None, body: bytes) -> requests.Resp
     ],
 )
 def test_its_words_are_found(content_type: str, body: bytes, said: str) -> None:
-    error = http.refusal(refused(403, content_type, body))
+    error = answers.refusal(refused(403, content_type, body))
     assert isinstance(error, glanceclient.exc.HTTPForbidden)
     assert said in str(error)
 
@@ -38,7 +38,7 @@ def test_its_words_are_found(content_type: str, body: bytes, said: str) -> None:
     ids=["none", "torn", "list", "number", "null", "bytes", "deep"],
 )
 def test_a_body_that_cannot_be_read(content_type: str | None, body: bytes) -> None:
-    error = http.refusal(refused(415, content_type, body))
+    error = answers.refusal(refused(415, content_type, body))
     assert error.code == 415
     assert isinstance(error, glanceclient.exc.HTTPException)
 
@@ -53,6 +53,6 @@ def test_a_body_that_cannot_be_read(content_type: str | None, body: bytes) -> No
     ],
 )
 def test_its_words_are_cut(content_type: str, body: bytes) -> None:
-    said = str(http.refusal(refused(403, content_type, body)))
+    said = str(answers.refusal(refused(403, content_type, body)))
     assert "no no no" in said
     assert len(said) < 1100
