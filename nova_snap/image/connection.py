@@ -20,10 +20,12 @@ Register = Callable[[socket.socket], None]
 class Breaker:
     """Ends whatever is being sent, once, for good.
 
+    :param whole: this one is a part of: it ends with that, and that does not end with it.
     :ivar broken: set when nothing is to be sent any more; to be waited for between two tries.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, whole: "Breaker | None" = None) -> None:
+        self._whole = whole
         self.broken = threading.Event()
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
@@ -41,6 +43,8 @@ class Breaker:
         return _Adapter(self._register)
 
     def _register(self, made: socket.socket) -> None:
+        if self._whole is not None:
+            self._whole._register(made)
         with self._lock:
             if not self.broken.is_set():
                 self._sockets.append(made)

@@ -6,7 +6,7 @@ import contextlib
 import json
 import threading
 import urllib.parse
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 import glanceclient.exc
@@ -50,25 +50,19 @@ def _request(client: Any, method: str, path: str, **how: Any) -> requests.Respon
     LOG.debug("%s %s%s", method, own.endpoint, path)
     headers = {**how.pop("headers", {}), **answers.IDENTITY, **request_id(own)}
     breaker = Breaker()
-    # The session's own timeout begins again with each byte.
-    limit = threading.Timer(_WHOLE * own.timeout, breaker.break_off)
-    limit.daemon = True
-    with _breakable(own.session, breaker) as session:
-        limit.start()
-        try:
-            response = session.request(
-                method,
-                f"{own.endpoint}{path}",
-                headers=headers,
-                timeout=own.timeout,
-                stream=True,
-                **how,
-            )
-            if not response.ok:
-                raise answers.refusal(response)
-            answers.read(response)
-        finally:
-            limit.cancel()
+    with _limit(own, breaker) as start, _breakable(own.session, breaker) as session:
+        start()
+        response = session.request(
+            method,
+            f"{own.endpoint}{path}",
+            headers=headers,
+            timeout=own.timeout,
+            stream=True,
+            **how,
+        )
+        if not response.ok:
+            raise answers.refusal(response)
+        answers.read(response)
     return response
 
 
@@ -204,8 +198,10 @@ def put(client: Any, path: str, body: Body, breaker: Breaker) -> None:
     headers = {"Content-Type": "application/octet-stream", **answers.IDENTITY, **request_id(own)}
     # What the client sends is bytes, or anything that is like them in memory.
     pieces = cast("Iterable[bytes]", body)
+    limited = Breaker(breaker)
     try:
-        with _breakable(own.session, breaker) as session:
+        with _limit(own, limited) as start, _breakable(own.session, limited) as session:
+            body.at_end = start
             response = session.put(
                 f"{own.endpoint}{path}",
                 data=pieces,
@@ -219,6 +215,26 @@ def put(client: Any, path: str, body: Body, breaker: Breaker) -> None:
                     raise answers.refusal(response)
     except requests.RequestException as error:
         raise glanceclient.exc.CommunicationError(message=str(error)) from error
+
+
+@contextlib.contextmanager
+def _limit(own: Any, breaker: Breaker) -> Iterator[Callable[[], None]]:
+    """A bound for a whole answer: the session's own timeout begins again with each byte.
+
+    :param own: glanceclient's HTTP client.
+    :returns: what starts its time.
+    """
+    timer = threading.Timer(_WHOLE * own.timeout, breaker.break_off)
+    timer.daemon = True
+
+    def start() -> None:
+        if not timer.is_alive() and not timer.finished.is_set():
+            timer.start()
+
+    try:
+        yield start
+    finally:
+        timer.cancel()
 
 
 def _breakable(like: requests.Session, breaker: Breaker) -> requests.Session:

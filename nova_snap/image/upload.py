@@ -2,7 +2,7 @@
 """What is sent to the image service, counted and hashed while it is read."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 READ: Final = 1 << 20
@@ -38,6 +38,7 @@ class Body:
     :ivar sent: bytes that were handed out since the last rewind.
     :ivar complete: whether every byte was.
     :ivar used: whether any was, ever.
+    :ivar at_end: called when no more of it is asked for: it is complete, or the sending broke off.
     """
 
     def __init__(self, data: ImageData, algorithm: str | None = "sha512") -> None:
@@ -45,6 +46,7 @@ class Body:
         self.sent = 0
         self.complete = False
         self.used = False
+        self.at_end: Callable[[], None] = lambda: None
         self._data = data
         self._hash = self._new_hash()
 
@@ -58,15 +60,18 @@ class Body:
 
     def __iter__(self) -> Iterator[memoryview]:
         """The rest of the bytes."""
-        while data := self._read():
-            view = memoryview(data)
-            for begin in range(0, len(view), PIECE):
-                piece = view[begin : begin + PIECE]
-                if self._hash is not None:
-                    self._hash.update(piece)
-                self.sent += len(piece)
-                yield piece
-        self.complete = True
+        try:
+            while data := self._read():
+                view = memoryview(data)
+                for begin in range(0, len(view), PIECE):
+                    piece = view[begin : begin + PIECE]
+                    if self._hash is not None:
+                        self._hash.update(piece)
+                    self.sent += len(piece)
+                    yield piece
+            self.complete = True
+        finally:
+            self.at_end()
 
     def hexdigest(self) -> str | None:
         """Hash of what was sent since the last rewind; ``None`` if it is not hashed."""

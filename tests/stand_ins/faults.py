@@ -51,9 +51,14 @@ class Truncate:
 
 @dataclasses.dataclass(frozen=True)
 class Trickle:
-    """Does what was asked, and sends its answer a byte at a time. :ivar pause: in seconds."""
+    """Does what was asked, and sends its answer a byte at a time.
+
+    :ivar pause: in seconds.
+    :ivar headers: from its first line on; else only its body.
+    """
 
     pause: float = 0.2
+    headers: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +159,7 @@ _KINDS: Mapping[str, Callable[..., Fault]] = {
     "stall": lambda where, after="0": Stall(where, int(after)),
     "truncate": lambda: Truncate(),
     "half": lambda: Truncate(announced=False),
-    "trickle": lambda pause="0.2": Trickle(float(pause)),
+    "trickle": lambda pause="0.2", where="body": Trickle(float(pause), where == "headers"),
     "answer": lambda text: Answer(text.encode()),
     "pretend": lambda: Pretend(),
     "lie": lambda says: Lie(json.loads(says)),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import http.server
+import io
 import json
 import socket
 import sys
@@ -257,7 +258,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if status != 204:
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
+        self._end_headers(fault)
         half = content[: len(content) // 2]
         if isinstance(fault, faults.Stall) and fault.where == "answer":
             self.wfile.write(half)
@@ -269,6 +270,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._trickle(content, fault.pause)
         elif status != 204:
             self.wfile.write(content)
+
+    def _end_headers(self, fault: Fault | None) -> None:
+        if not isinstance(fault, faults.Trickle) or not fault.headers:
+            self.end_headers()
+            return
+        written, self.wfile = self.wfile, io.BytesIO()
+        self.end_headers()
+        headers, self.wfile = self.wfile.getvalue(), written
+        self._trickle(headers, fault.pause)
 
     def _trickle(self, content: bytes, pause: float) -> None:
         for number in range(len(content)):

@@ -84,10 +84,13 @@ CASES = {
     # It stalls.
     "upload-is-not-read": Case(UPLOAD, Stall("body", 10_000), UNREACHABLE),
     "upload-has-no-answer": Case(UPLOAD, Stall("headers"), None),
+    # The answer is broken off, and the next try finds the image active.
+    "upload-answered-byte-by-byte": Case(UPLOAD, Trickle(headers=True), None),
     "properties-have-no-answer": Case(PROPERTIES, Stall("headers"), UNREACHABLE),
     "properties-have-half-an-answer": Case(PROPERTIES, Stall("answer"), UNREACHABLE),
     "properties-have-half-an-answer-once": Case(PROPERTIES, Stall("answer"), None, times=1),
     "properties-answered-byte-by-byte": Case(PROPERTIES, Trickle(), UNREACHABLE),
+    "properties-trickle-from-the-first-line": Case(PROPERTIES, Trickle(headers=True), UNREACHABLE),
     # It truncates.
     "properties-truncated": Case(PROPERTIES, Truncate(), UNREACHABLE),
     "properties-truncated-once": Case(PROPERTIES, Truncate(), None, times=1),

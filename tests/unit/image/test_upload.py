@@ -70,3 +70,19 @@ def test_an_http_client_sees_its_length_only_where_it_is_known() -> None:
         body.rewind()
         lengths = [len(piece) for piece in body]
         assert lengths == [PIECE] * (2 * READ // PIECE) + [7]
+
+
+def test_its_end_is_told_once_nobody_asks_for_more() -> None:
+    body = Body(io.BytesIO(DATA))
+    ends: list[bool] = []
+    body.at_end = lambda: ends.append(body.complete)
+    body.rewind()
+    pieces = iter(body)
+    next(pieces)
+    assert ends == []
+    # As it is when the connection breaks.
+    pieces.close()
+    assert ends == [False]
+    body.rewind()
+    sent(body)
+    assert ends == [False, True]
