@@ -1,24 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The data of an image, read out of the image service, counted and hashed while it is written."""
 
-import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, BinaryIO, Final
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
 
 import glanceclient.exc
-import requests
 from oslo_log import log
-from urllib3 import exceptions as urllib3_exceptions
 
 from nova_snap import exception
-from nova_snap.image import answers, http
+from nova_snap.image.receiver import Receiver
 
 LOG = log.getLogger(__name__)
-
-PIECE: Final = 64 * 1024
-"""Bytes that are read, hashed and written at a time."""
 
 
 class Target:
@@ -77,53 +71,23 @@ class Target:
 def fetch(client: Any, image_id: str, target: Target, check: Callable[[], None]) -> int:
     """One try at a download.
 
-    ``client.images.data`` reads 1 MiB at a time, which over a slow link is too long to be told
-    only then that nobody wants it any more.
+    It is received in a thread of its own, and this one looks several times a second whether anybody
+    still wants it: who sends a byte now and then would otherwise keep it for ever.
 
     :param client: glanceclient's.
-    :param check: called for each piece; what it raises is raised.
+    :param check: called for each piece, and while nothing comes; what it raises is raised.
     :returns: how many bytes the image has.
     :raises glanceclient.exc.HTTPException: if the image service refuses.
     :raises glanceclient.exc.CommunicationError: if the connection breaks.
     :raises nova_snap.exception.ImageCorrupt: as :class:`Target`.
     """
     target.rewind()
-    with _broken_connections(), _get(client, f"/v2/images/{image_id}/file") as response:
-        if response.status_code == requests.codes.no_content:
-            raise exception.ImageCorrupt(image_id=image_id, reason="there are none")
-        if response.status_code != requests.codes.ok:
-            raise answers.refusal(response)
-        for piece in response.iter_content(PIECE):
-            check()
+    with Receiver(client, image_id) as receiver:
+        for piece in receiver.pieces(check):
             target.write(piece)
     try:
         return target.finish()
     except EOFError as error:
-        raise glanceclient.exc.CommunicationError(message=str(error)) from error
-
-
-def _get(client: Any, path: str) -> requests.Response:
-    own = client.http_client
-    # As it is: the hash is that of the data, not of what some proxy makes of them.
-    headers = {"Accept": "application/octet-stream", "Accept-Encoding": "identity"}
-    headers |= http.request_id(own)
-    response: requests.Response = own.session.get(
-        f"{own.endpoint}{path}",
-        headers=headers,
-        stream=True,
-        timeout=own.timeout,
-        # The caller's token is for the image service and for nobody that it names.
-        allow_redirects=False,
-    )
-    return response
-
-
-@contextlib.contextmanager
-def _broken_connections() -> Iterator[None]:
-    """What breaks below, in glanceclient's words."""
-    try:
-        yield
-    except (requests.RequestException, urllib3_exceptions.HTTPError) as error:
         raise glanceclient.exc.CommunicationError(message=str(error)) from error
 
 

@@ -20,8 +20,8 @@ from nova_snap.image.upload import Body
 LOG = log.getLogger(__name__)
 
 _PAGE: Final = 200
-# How many times the timeout of one step a whole request may take.
-_WHOLE: Final = 2
+WHOLE: Final = 2
+"""How many times the timeout of one step a whole request may take."""
 
 
 def ask(client: Any, method: str, path: str, **how: Any) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def _request(client: Any, method: str, path: str, **how: Any) -> requests.Respon
     LOG.debug("%s %s%s", method, own.endpoint, path)
     headers = {**how.pop("headers", {}), **answers.IDENTITY, **request_id(own)}
     breaker = Breaker()
-    with _limit(own, breaker) as start, _breakable(own.session, breaker) as session:
+    with _limit(own, breaker) as start, breakable(own.session, breaker) as session:
         start()
         response = session.request(
             method,
@@ -200,7 +200,7 @@ def put(client: Any, path: str, body: Body, breaker: Breaker) -> None:
     pieces = cast("Iterable[bytes]", body)
     limited = Breaker(breaker)
     try:
-        with _limit(own, limited) as start, _breakable(own.session, limited) as session:
+        with _limit(own, limited) as start, breakable(own.session, limited) as session:
             body.at_end = start
             response = session.put(
                 f"{own.endpoint}{path}",
@@ -224,7 +224,7 @@ def _limit(own: Any, breaker: Breaker) -> Iterator[Callable[[], None]]:
     :param own: glanceclient's HTTP client.
     :returns: what starts its time.
     """
-    timer = threading.Timer(_WHOLE * own.timeout, breaker.break_off)
+    timer = threading.Timer(WHOLE * own.timeout, breaker.break_off)
     timer.daemon = True
 
     def start() -> None:
@@ -237,7 +237,7 @@ def _limit(own: Any, breaker: Breaker) -> Iterator[Callable[[], None]]:
         timer.cancel()
 
 
-def _breakable(like: requests.Session, breaker: Breaker) -> requests.Session:
+def breakable(like: requests.Session, breaker: Breaker) -> requests.Session:
     """A session with the settings of another, whose connections ``breaker`` breaks."""
     made = requests.Session()
     made.headers.update(like.headers)

@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import json
 import threading
+import time
 import uuid
 
 import pytest
@@ -23,6 +24,9 @@ class Service(http.server.ThreadingHTTPServer):
     :ivar record: of the image.
     :ivar body: what is sent.
     :ivar break_next: how many of the next downloads break in the middle.
+    :ivar trickle: what of a download is sent a byte at a time: its headers, its data, the body of a
+        refusal.
+    :ivar ended: set when that is to end.
     :ivar announced: the Content-Length of a download, if not that of the body.
     """
 
@@ -42,6 +46,8 @@ class Service(http.server.ThreadingHTTPServer):
         self.break_next = 0
         self.downloads = 0
         self.status = 200
+        self.trickle = None
+        self.ended = threading.Event()
 
     @property
     def url(self):
@@ -57,6 +63,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self._answer(200, "application/json", json.dumps(answer).encode())
             return
         self.server.downloads += 1
+        if self.server.trickle is not None:
+            self._trickle(self.server.trickle)
+            return
         if self.server.break_next:
             self.server.break_next -= 1
             self._start(200, "application/octet-stream", len(self.server.body))
@@ -68,6 +77,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self._start(status, content_type, len(body))
         with contextlib.suppress(ConnectionError):
             self.wfile.write(body)
+
+    def _trickle(self, what):
+        if what == "headers":
+            sent = b"HTTP/1.1 200 OK\r\nX-Long: "
+        else:
+            sent = b"HTTP/1.1 %d -\r\nContent-Length: 1000000\r\n\r\n" % (
+                200 if what == "data" else 403
+            )
+        with contextlib.suppress(ConnectionError):
+            self.wfile.write(sent)
+            while not self.server.ended.wait(0.05):
+                self.wfile.write(b"x")
 
     def _start(self, status, content_type, length):
         self.send_response(status)
@@ -220,3 +241,44 @@ class Full:
 
     def truncate(self, size=0):
         return size
+
+
+class TestTrickles:
+    """A service that sends a byte now and then is not silent for as long as a timeout."""
+
+    @pytest.fixture(params=["headers", "data", "refusal"])
+    def trickle(self, request, scene, conf):
+        conf.set_override("num_retries", 0, "glance")
+        scene.service.trickle = request.param
+        yield request.param
+        scene.service.ended.set()
+
+    def test_whoever_has_enough_is_heard(self, scene, conf, trickle):
+        class Stop(Exception):
+            pass
+
+        conf.set_override("timeout", 30, "glance")
+
+        def check():
+            scene.checks += 1
+            if scene.checks == 4:
+                raise Stop
+
+        began = time.monotonic()
+        with pytest.raises(Stop):
+            scene.download(check)
+        assert time.monotonic() - began < 5
+
+    def test_the_time_before_the_data_has_a_bound(self, scene, conf, trickle):
+        conf.set_override("timeout", 1, "glance")
+        began = time.monotonic()
+
+        def check():
+            if time.monotonic() - began > 3:
+                raise TimeoutError
+
+        # Data may take as long as the caller lets them.
+        error = TimeoutError if trickle == "data" else exception.ImageServiceUnavailable
+        with pytest.raises(error):
+            scene.download(check)
+        assert time.monotonic() - began < 6
