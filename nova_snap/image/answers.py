@@ -6,7 +6,10 @@ from typing import Final
 
 import glanceclient.exc
 import requests
+from oslo_log import log
 from urllib3 import exceptions as urllib3_exceptions
+
+LOG = log.getLogger(__name__)
 
 BROKEN: Final = (requests.RequestException, urllib3_exceptions.HTTPError)
 """What a connection that breaks raises, and an answer that is no JSON."""
@@ -16,6 +19,9 @@ IDENTITY: Final = {"Accept-Encoding": "identity"}
 
 LONGEST: Final = 16 << 20
 """Bytes of a record, or of a page of them: some 80 KiB for each record of a page."""
+
+_REDIRECTS: Final = 300
+_ERRORS: Final = 400
 
 _LONGEST_REFUSAL: Final = 16 << 10
 _PIECE: Final = 64 << 10
@@ -54,13 +60,34 @@ def _start(response: requests.Response, length: int) -> bytes:
     return bytes(body)
 
 
+def refused(response: requests.Response) -> bool:
+    """Whether the answer is no success. Nobody is followed to another place: the caller's token,
+    and the service's, are for the image service and for nobody that it names."""
+    return bool(response.status_code >= _REDIRECTS)
+
+
 def refusal(response: requests.Response) -> glanceclient.exc.HTTPException:
     """glanceclient's error for an answer, also for one whose body it cannot read. Its body is read
     if it was not yet, as far as words go."""
+    if _REDIRECTS <= response.status_code < _ERRORS:
+        return _redirect(response)
     with contextlib.suppress(*BROKEN):
         _start(response, _LONGEST_REFUSAL)
     error = _refusal(response)
     # It has no class for some codes, such as 415, and forgets those.
+    error.code = response.status_code
+    return error
+
+
+def _redirect(response: requests.Response) -> glanceclient.exc.HTTPException:
+    place = str(response.headers.get("Location"))[:_WORDS]
+    LOG.error(
+        "%s leads to %s (%d), which is not followed", response.url, place, response.status_code
+    )
+    response.close()
+    error = glanceclient.exc.HTTPException(
+        details=f"it leads to another place ({response.status_code}), where no token is sent to"
+    )
     error.code = response.status_code
     return error
 

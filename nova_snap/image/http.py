@@ -58,9 +58,10 @@ def _request(client: Any, method: str, path: str, **how: Any) -> requests.Respon
             headers=headers,
             timeout=own.timeout,
             stream=True,
+            allow_redirects=False,
             **how,
         )
-        if not response.ok:
+        if answers.refused(response):
             raise answers.refusal(response)
         answers.read(response)
     return response
@@ -208,10 +209,11 @@ def put(client: Any, path: str, body: Body, breaker: Breaker) -> None:
                 headers=headers,
                 timeout=own.timeout,
                 stream=True,
+                allow_redirects=False,
             )
             with contextlib.closing(response):
                 # What it says of data that it took is of no use.
-                if not response.ok:
+                if answers.refused(response):
                     raise answers.refusal(response)
     except requests.RequestException as error:
         raise glanceclient.exc.CommunicationError(message=str(error)) from error

@@ -116,7 +116,6 @@ class Receiver:
             headers=headers,
             stream=True,
             timeout=self._own.timeout,
-            # The caller's token is for the image service and for nobody that it names.
             allow_redirects=False,
         )
         return response

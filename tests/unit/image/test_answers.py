@@ -57,6 +57,10 @@ CALLS: dict[str, Callable[[glance.API, RequestContext], Any]] = {
     "DELETE": lambda images, context: images.delete(context, IMAGE),
     "member": lambda images, context: images.add_member(context, IMAGE, "p"),
 }
+DATA: dict[str, Callable[[glance.API, RequestContext], Any]] = {
+    "upload": lambda images, context: images.update(context, IMAGE, {}, io.BytesIO(b"data"), 4),
+    "download": lambda images, context: images.download(context, IMAGE, io.BytesIO(), lambda: None),
+}
 
 
 def most_memory(call: Callable[[], Any], error: type[Exception], words: str) -> int:
@@ -137,3 +141,27 @@ def test_a_download_that_is_refused_without_an_end(
         images.download(context, IMAGE, io.BytesIO(), lambda: None)
 
     assert most_memory(fetch, exception.ImageForbidden, ".") < 8 * MIB
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
+@pytest.mark.parametrize("name", [*CALLS, *DATA])
+def test_nobody_is_followed_to_another_place(
+    peer: Peer, images: glance.API, context: RequestContext, name: str, status: int
+) -> None:
+    """Least of all with a token."""
+
+    def do(handler: Handler) -> None:
+        handler.take()
+        if name == "download" and not handler.path.endswith("/file"):
+            handler.answer(200, {"id": IMAGE, "status": "active", "size": 4})
+            return
+        handler.start(status, Location=f"{other.url}/v2/elsewhere", Content_Length=0)
+
+    peer.do = do
+    with running() as other:
+        with pytest.raises(
+            exception.ImageServiceError, match=rf"another place \({status}\)"
+        ) as error:
+            (CALLS | DATA)[name](images, context)
+        assert other.requests == []
+        assert "127.0.0.1" not in error.value.for_user()
