@@ -41,7 +41,7 @@ A class carries its data as attributes and formats its own message; none knows H
     |   |   BlockJobFailed, BackupJobFailed, ScratchFull, SocketDirectoryUnusable, HostDiskFull,
     |   |   FilesNotRemoved, DomainExists, HypervisorUnsupported, CephFailed, DirectUnavailable,
     |   |   FakeFailure
-    +-- SpawnFailed
+    +-- SpawnFailed, ImageSourceUnreadable
     +-- SnapshotFailed, SnapshotInterrupted, SnapshotMethodUnavailable, VolumeSnapshotInterrupted,
         QuiesceFailed
     +-- SnapshotDropped, SnapshotIncomplete, HostLost

@@ -85,3 +85,11 @@ class ImageCorrupt(ImageServiceError):
 
     image_id: str
     msg = "The data of image {self.image_id} are not what its record says: {self.reason}"
+
+
+class ImageSourceUnreadable(NovaSnapError):
+    """What an image is to be made of cannot be read on the host that sends it."""
+
+    reason: str
+    msg = "The data of the image cannot be read on this host: {self.reason}"
+    user_msg = "The data of the image could not be read; the log of the compute host says why."

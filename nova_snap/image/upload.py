@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is sent to the image service, counted and hashed while it is read."""
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
+
+from nova_snap import exception
 
 READ: Final = 1 << 20
 """Bytes that are read at a time."""
@@ -51,15 +54,22 @@ class Body:
         self._hash = self._new_hash()
 
     def rewind(self) -> None:
-        """Begin again at byte 0."""
-        self._data.seek(0)
+        """Begin again at byte 0.
+
+        :raises nova_snap.exception.ImageSourceUnreadable: if the data cannot be read.
+        """
+        with _reading():
+            self._data.seek(0)
         self.sent = 0
         self.complete = False
         self.used = True
         self._hash = self._new_hash()
 
     def __iter__(self) -> Iterator[memoryview]:
-        """The rest of the bytes."""
+        """The rest of the bytes.
+
+        :raises nova_snap.exception.ImageSourceUnreadable: if they cannot be read.
+        """
         try:
             while data := self._read():
                 view = memoryview(data)
@@ -83,7 +93,17 @@ class Body:
         return hashlib.new(self.algorithm, usedforsecurity=False)
 
     def _read(self) -> bytes:
-        return self._data.read(READ)
+        with _reading():
+            return self._data.read(READ)
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """Who sends takes an OSError for one of the connection, and so would try again."""
+    try:
+        yield
+    except OSError as error:
+        raise exception.ImageSourceUnreadable(reason=str(error)) from error
 
 
 class SizedBody(Body):
@@ -102,7 +122,8 @@ class SizedBody(Body):
     def _read(self) -> bytes:
         """:raises EOFError: if the data is shorter than it was said to be."""
         left = self._size - self.sent
-        data = self._data.read(min(READ, left)) if left else b""
+        with _reading():
+            data = self._data.read(min(READ, left)) if left else b""
         if left and not data:
             raise EOFError(f"the image ends {left} bytes before its size of {self._size}")
         return data

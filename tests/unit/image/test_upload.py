@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The body of an upload."""
 
+import errno
 import hashlib
 import io
+import uuid
 
 import pytest
+from oslo_config import cfg
 
+from nova_snap import exception
+from nova_snap.context import RequestContext
+from nova_snap.image import glance
 from nova_snap.image.upload import PIECE, READ, Body, SizedBody
+from tests.stand_ins.glance import GlanceStandIn
 
 DATA = bytes(range(256)) * (2 * READ // 256) + b"the end"
 
@@ -86,3 +93,28 @@ def test_its_end_is_told_once_nobody_asks_for_more() -> None:
     body.rewind()
     sent(body)
     assert ends == [False, True]
+
+
+class Failing(io.BytesIO):
+    """A file of a disk that fails after its first MiB."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.tell():
+            raise OSError(errno.ESTALE, "Stale file handle", "/var/lib/images/a")
+        return super().read(size)
+
+
+@pytest.mark.parametrize("sized", [True, False])
+def test_data_that_cannot_be_read_are_no_fault_of_the_image_service(
+    conf: cfg.ConfigOpts, context: RequestContext, sized: bool
+) -> None:
+    with GlanceStandIn() as stand_in:
+        conf.set_override("api_servers", [stand_in.url], "glance")
+        conf.set_override("retry_interval", 0.0, "glance")
+        image_id = str(uuid.uuid4())
+        stand_in.images.create({"id": image_id})
+        images, size = glance.API(conf), len(DATA) if sized else None
+        with pytest.raises(exception.ImageSourceUnreadable, match="Stale file handle") as error:
+            images.update(context, image_id, {}, Failing(DATA), size)
+        assert stand_in.requests == [f"PUT images/{image_id}/file"]
+    assert "/var" not in error.value.for_user()
