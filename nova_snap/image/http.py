@@ -5,6 +5,7 @@ trusts what it is answered."""
 import contextlib
 import json
 import threading
+import time
 import urllib.parse
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
@@ -13,6 +14,7 @@ import glanceclient.exc
 import requests
 from oslo_log import log
 
+from nova_snap import exception
 from nova_snap.image import answers, records
 from nova_snap.image.connection import Breaker
 from nova_snap.image.upload import Body
@@ -20,6 +22,9 @@ from nova_snap.image.upload import Body
 LOG = log.getLogger(__name__)
 
 _PAGE: Final = 200
+# Of a list as a whole: records, and times the timeout of one step.
+_MOST: Final = 10_000
+_LIST: Final = 10
 WHOLE: Final = 2
 """How many times the timeout of one step a whole request may take."""
 
@@ -107,7 +112,11 @@ def find(client: Any, query: Mapping[str, str], limit: int | None) -> list[Mappi
     that sends it in a circle for ever.
 
     :param limit: how many at the most.
+    :raises nova_snap.exception.ImageServiceError: if there is no end to it: there are too many, or
+        it takes too long.
     """
+    seconds = _LIST * client.http_client.timeout
+    deadline = time.monotonic() + seconds
     size = min(limit or _PAGE, _PAGE)
     path = "/v2/images?" + urllib.parse.urlencode({**query, "limit": size})
     found: dict[str, Mapping[str, Any]] = {}
@@ -122,6 +131,11 @@ def find(client: Any, query: Mapping[str, str], limit: int | None) -> list[Mappi
             return list(found.values())[:limit]
         if not str(following).startswith("/v2/images?"):
             raise _unusable("GET", path)
+        if len(found) >= _MOST:
+            raise exception.ImageServiceError(reason=f"it lists more than {_MOST} images")
+        if time.monotonic() >= deadline:
+            reason = f"its list of images has no end after {seconds:g} s, at {len(found)} images"
+            raise exception.ImageServiceError(reason=reason)
         path = following
 
 
