@@ -130,7 +130,7 @@ class Credentials:
             cannot be had now.
         :raises nova_snap.exception.IdentityMisconfigured: if the service's own user is refused.
         """
-        with _translated():
+        with translated():
             return self.auth.get_headers(self.session) or {}
 
     def endpoint(self, conf: cfg.ConfigOpts, group: str) -> str:
@@ -155,7 +155,7 @@ class Credentials:
         :param wanted: ``service_type``, ``service_name``, ``interface`` and ``region_name``.
         :raises nova_snap.exception.EndpointNotFound: if the catalog has none like that.
         """
-        with _translated(), contextlib.suppress(ksa_exceptions.CatalogException):
+        with translated(), contextlib.suppress(ksa_exceptions.CatalogException):
             found = self.auth.get_endpoint(self.session, **wanted)
             if found:
                 return found.rstrip("/")
@@ -172,12 +172,15 @@ class Credentials:
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    """keystoneauth's errors, as ours."""
+def translated() -> Iterator[None]:
+    """keystoneauth's errors, as ours.
+
+    Also for a request to another service through :attr:`Credentials.session`, which asks the
+    identity service for another token within it. :data:`UNREACHABLE` has to be caught inside of
+    this, where it is that other service's.
+    """
     try:
         yield
-    except ksa_exceptions.CatalogException:
-        raise
     except _UNAVAILABLE as error:
         raise exception.IdentityServiceUnavailable(reason=str(error)) from error
     except ksa_exceptions.ClientException as error:

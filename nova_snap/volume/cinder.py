@@ -163,7 +163,8 @@ class API:
         seconds: float | None = None,
     ) -> _T:
         connection = self._connector.connect(context, seconds)
-        with _translated(connection.endpoint, missing):
+        # After a 401, the identity service is asked for another token within the request.
+        with identity.translated(), _translated(connection.endpoint, missing):
             return function(connection.client)
 
 

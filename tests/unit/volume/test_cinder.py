@@ -3,6 +3,7 @@
 
 import http.server
 import json
+import pathlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -66,6 +67,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         data = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
+        self.send_header("X-Subject-Token", "a-token")  # as an identity service's answer has it
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
@@ -190,6 +192,51 @@ class TestRequests:
         conf.set_override("catalog_info", "block-storage::internalURL", "cinder")
         with pytest.raises(exception.EndpointNotFound, match="block-storage"):
             cinder.API(conf).get_volume(context, VOLUME)
+
+
+TOKEN_ANSWER = {
+    "token": {
+        "methods": ["password"],
+        "issued_at": "2026-01-01T00:00:00.000000Z",
+        "expires_at": "2099-01-01T00:00:00.000000Z",
+        "user": {"id": "u", "name": "nova_snap", "domain": {"id": "d", "name": "d"}},
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (fault(503, "later"), exception.IdentityServiceUnavailable),
+        (fault(500, "oops"), exception.IdentityServiceUnavailable),
+        (fault(401, "who"), exception.IdentityMisconfigured),
+        (fault(404, "where"), exception.IdentityMisconfigured),
+        ((200, {"what": 1}), exception.IdentityMisconfigured),
+        ((200, b"<html>"), exception.IdentityMisconfigured),
+    ],
+    ids=str,
+)
+def test_an_identity_service_that_fails_within_a_request(
+    conf: cfg.ConfigOpts,
+    service: Service,
+    tmp_path: pathlib.Path,
+    answer: Answer,
+    error: type[exception.NovaSnapError],
+) -> None:
+    """The volume service refuses the service's token, and there is no other to be had."""
+    path = tmp_path / "nova-snap.conf"
+    path.write_text(
+        f"[DEFAULT]\nstate_path = {tmp_path}\n[api]\nauth_strategy = keystone\n"
+        f"[cinder]\nendpoint_template = {service.url}/v3/own\n"
+        f"[service_user]\nauth_type = v3password\nauth_url = {service.url}\nuser_id = u\n"
+        "password = secret\nproject_id = p\n"
+    )
+    conf([], project="nova_snap", default_config_files=[str(path)])
+    service.answers["POST /auth/tokens"] = [(201, TOKEN_ANSWER), answer]
+    service.answers["GET /volumes/"] = [fault(401, "an old token")]
+    with pytest.raises(error):
+        cinder.API(conf).get_volume(RequestContext(overwrite=False), VOLUME)
+    assert [request[0] for request in service.requests] == ["POST", "GET", "POST"]
 
 
 Call = Callable[[cinder.API, RequestContext], Any]
