@@ -23,7 +23,7 @@ MIB = 1 << 20
 @pytest.fixture
 def peer(conf: cfg.ConfigOpts) -> Iterator[Peer]:
     with running() as made:
-        for name, value in {"api_servers": [made.url], "num_retries": 0, "timeout": 5}.items():
+        for name, value in {"api_servers": [made.url], "num_retries": 0, "timeout": 60}.items():
             conf.set_override(name, value, "glance")
         yield made
 
