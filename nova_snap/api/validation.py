@@ -7,6 +7,7 @@ import ipaddress
 import re
 import unicodedata
 from collections.abc import Mapping
+from re import _parser  # type: ignore[attr-defined]
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -49,8 +50,10 @@ def is_printable(value: str) -> bool:
 
 
 def _is_regex(value: str) -> bool:
+    """Parsed and no more: to compile ``[!-\uffff]`` goes through all of these characters, and no
+    other thread runs meanwhile."""
     try:
-        re.compile(value)
+        _parser.parse(value)
     except (re.error, RecursionError, OverflowError):
         return False
     return bool(value)
@@ -145,6 +148,8 @@ def _describe(error: jsonschema.ValidationError, where: str, names: list[str]) -
     if error.validator in ("maxLength", "minLength"):
         bound = "most" if error.validator == "maxLength" else "least"
         message = f"{message} (at {bound} {error.validator_value} characters)"
+    elif error.validator == "maxItems":
+        message = f"{message} (at most {error.validator_value} values)"
     elif error.validator == "format" and error.validator_value == "name":
         message = _NAME_HINT
     if not names:

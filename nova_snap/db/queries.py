@@ -3,7 +3,6 @@
 
 import dataclasses
 import datetime
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -207,8 +206,8 @@ def _conditions(filters: InstanceFilters) -> list[sa.ColumnElement[bool]]:
 
 def _check_expression(session: orm.Session, expression: str) -> None:
     try:
-        re.compile(expression)
-    except re.error as error:
+        regexp.check(expression)
+    except ValueError as error:
         raise BadExpression(f"not a regular expression: {error}") from error
     connection = session.connection()
     if connection.dialect.name != "sqlite":

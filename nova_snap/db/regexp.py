@@ -3,7 +3,8 @@
 
 Python's ``re`` tries one way after the other. For ``(a+)+$`` and a name of thirty ``a`` these are
 billions, and no other thread runs meanwhile. What could come to that is matched here as an
-automaton, which goes through the text once, in all ways at the same time.
+automaton, which goes through the text once, in all ways at the same time. So is what takes ``re``
+long to compile: it goes through every character of a class.
 """
 
 import functools
@@ -15,6 +16,8 @@ from typing import Any, Final
 
 _MOST_STATES: Final = 500
 _MOST_REPEATS: Final = 1000
+# Characters of a class that re may compile: as many as it has a table for in any case.
+_MOST_CHARACTERS: Final = 256
 _FLAGS: Final = re.IGNORECASE | re.UNICODE | re.VERBOSE | re.DOTALL
 _REPEATS: Final = (sre.MAX_REPEAT, sre.MIN_REPEAT)
 
@@ -29,11 +32,22 @@ class UnsupportedExpression(Exception):
     """A regular expression that cannot be matched within a bound."""
 
 
+def check(expression: str) -> None:
+    """Whether there is a meaning to it, for any database; it is not compiled.
+
+    :raises ValueError: with what is wrong.
+    """
+    try:
+        _parser.parse(expression)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+
+
 @functools.lru_cache(maxsize=64)
 def compiled(expression: str) -> Search:
     """What tells whether the expression is found anywhere in a text.
 
-    :param expression: one that ``re`` can compile.
+    :param expression: one that :func:`check` lets through.
     :raises UnsupportedExpression: for one that is too long, or looks back at what it has matched.
     """
     tree = _parser.parse(expression)
@@ -46,10 +60,13 @@ def compiled(expression: str) -> Search:
         return _Automaton(tree).search
     except RecursionError:
         raise UnsupportedExpression("it is nested too deep") from None
+    except re.error as error:
+        raise UnsupportedExpression(str(error)) from error
 
 
 def _choices(items: Iterable[tuple[Any, Any]], *, repeated: bool) -> int:
-    """How many choices there are on the way; many, if one comes again and again."""
+    """How many choices there are on the way; many, if one comes again and again, or if it is
+    one of very many characters."""
     found = 0
     for kind, given in items:
         if kind is sre.BRANCH:
@@ -68,9 +85,15 @@ def _choices(items: Iterable[tuple[Any, Any]], *, repeated: bool) -> int:
             found += _choices(given[1], repeated=True)
         elif kind is sre.ATOMIC_GROUP:
             found += _choices(given, repeated=repeated)
-        elif kind is sre.GROUPREF_EXISTS:
+        elif kind is sre.GROUPREF_EXISTS or (kind is sre.IN and _size(given) > _MOST_CHARACTERS):
             found += 2
     return found
+
+
+def _size(members: Iterable[tuple[Any, Any]]) -> int:
+    """How many characters there are in the ranges of a class."""
+    ranges = (given for kind, given in members if kind is sre.RANGE)
+    return sum(last - first + 1 for first, last in ranges)
 
 
 class _Automaton:

@@ -79,7 +79,8 @@ def closed(properties: Schema, required: list[str] | None = None) -> Schema:
 
 def array_of(items: Schema, **limits: int) -> Schema:
     """A list whose items are all alike."""
-    return {"type": "array", "items": items, **limits}
+    # How many there may be is looked at first, and so it costs nothing to send too many.
+    return {"type": "array", **limits, "items": items}
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -98,6 +99,7 @@ NEXT_LINK: Final = {**_links("next"), "minItems": 1, "maxItems": 1}
 
 # In a query string every parameter is a list, because each may be given more than once.
 QUERY_STRING: Final = array_of(STRING)
-QUERY_REGEX: Final = array_of({"type": "string", "format": "regex", "maxLength": 255})
+# The length comes before the format: what is too long is not read.
+QUERY_REGEX: Final = array_of({"type": "string", "maxLength": 255, "format": "regex"}, maxItems=5)
 QUERY_TIME: Final = array_of(TIME)
 QUERY_NUMBER: Final = array_of({"type": "string", "pattern": r"^[0-9]{1,10}$(?!\n)"})

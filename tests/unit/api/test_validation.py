@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names, and the messages of what a schema refuses."""
 
+import time
 import unicodedata
 
 import pytest
@@ -81,6 +82,29 @@ def test_a_number_in_a_query_is_short() -> None:
     for bad in ("01234567890", "-1", "1.0", "", "1\n", "\u0661"):
         with pytest.raises(errors.ValidationError, match="query parameters limit"):
             validation.check_query({"limit": [bad]}, schema)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["(?i)" + "[!-\uffff]" * 400], "(at most 255 characters)"),
+        (["(?i)" + "[!-\uffff]" * 49 + each for each in "abcdef"], "(at most 5 values)"),
+        (["(?i)" + "[!-\uffff]" * 49 + each for each in "ghijk"], None),
+    ],
+    ids=["long", "many", "allowed"],
+)
+def test_an_expression_costs_little_to_check(values: list[str], message: str | None) -> None:
+    """To compile each of these takes half a second and more, while nobody else is served."""
+    schema = types.closed({"name": types.QUERY_REGEX}, required=[])
+    began = time.thread_time()
+    if message is None:
+        validation.check_query({"name": values}, schema)
+    else:
+        with pytest.raises(errors.ValidationError) as error:
+            validation.check_query({"name": values}, schema)
+        assert message in str(error.value)
+        assert len(str(error.value)) < 700
+    assert time.thread_time() - began < 1
 
 
 FORMATS = {

@@ -34,6 +34,7 @@ PARTS = st.sampled_from(
         ),
         *("a*", "b+", "a?", ".*", ".*?", "a{2}", "a{1,3}", "(ab)+", "(a|b)*", "(?:a|ab)", "(a*b)?"),
         *("a|b", "(?i:A)", r"\B", "(a+)+", "(?:)", "(?:){3}", "[^-]*"),
+        *("[A-\uffff]", "[^!-\u0fff]"),
     ]
 )
 
@@ -67,6 +68,21 @@ def test_what_would_take_for_ever_ends(expression: str) -> None:
     assert time.monotonic() - began < SECONDS
 
 
+def test_a_class_of_very_many_characters_takes_no_time() -> None:
+    """Python's re goes through each character of each class: this one takes it seconds."""
+    began = time.thread_time()
+    search = regexp.compiled("(?i)" + "[!-\uffff]" * 300)
+    assert search("a" * 300)
+    assert not search("a" * 299)
+    assert time.thread_time() - began < 1
+
+
+@pytest.mark.parametrize("expression", ["[a", "a{99999999999999999999}", "(" * 5000 + ")" * 5000])
+def test_what_means_nothing(expression: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        regexp.check(expression)
+
+
 @pytest.mark.parametrize(
     ("expression", "said"),
     [
@@ -76,6 +92,7 @@ def test_what_would_take_for_ever_ends(expression: str) -> None:
         ("(?:){2000000000}", "more than 1000"),
         ("(" * 300 + "a+" + ")*" * 300, "too long|too deep"),
         ("(?a)(a+)+", "flags"),
+        (r"(a|bc)(?<=\1)", "fixed-width"),
     ],
 )
 def test_what_cannot_be_bounded_is_refused(expression: str, said: str) -> None:
