@@ -16,6 +16,8 @@ from typing import Any, Final
 
 _MOST_STATES: Final = 500
 _MOST_REPEATS: Final = 1000
+# As many as an expression of the API's length can have without repetitions.
+_MOST_STEPS: Final = 255
 # Characters of a class that re may compile: as many as it has a table for in any case.
 _MOST_CHARACTERS: Final = 256
 _FLAGS: Final = re.IGNORECASE | re.UNICODE | re.VERBOSE | re.DOTALL
@@ -53,8 +55,9 @@ def compiled(expression: str) -> Search:
     tree = _parser.parse(expression)
     try:
         choices = _choices(tree, repeated=False)
-        if choices <= 1:
-            # One choice is tried at each place, at worst: a few ten thousand steps for a name.
+        if choices <= 1 and _steps(tree) <= _MOST_STEPS:
+            # One choice is tried at each place, at worst: a few ten thousand times all the steps,
+            # most of which the first character ends.
             found = re.compile(expression).search
             return lambda text: found(text) is not None
         return _Automaton(tree).search
@@ -87,6 +90,30 @@ def _choices(items: Iterable[tuple[Any, Any]], *, repeated: bool) -> int:
             found += _choices(given, repeated=repeated)
         elif kind is sre.GROUPREF_EXISTS or (kind is sre.IN and _size(given) > _MOST_CHARACTERS):
             found += 2
+    return found
+
+
+def _steps(items: Iterable[tuple[Any, Any]]) -> int:
+    """How many steps it takes to go through, with what is repeated as often as it must be.
+
+    A repetition of what takes no character, such as ``(?:(?:\\b){1000}){1000}``, is gone through
+    to its end at any place, and ``re`` keeps a note of each time.
+    """
+    found = 0
+    for kind, given in items:
+        if kind in _REPEATS or kind is sre.POSSESSIVE_REPEAT:
+            least, _most, body = given
+            found += 1 + least * _steps(body)
+        elif kind is sre.BRANCH:
+            found += sum(_steps(branch) for branch in given[1])
+        elif kind is sre.SUBPATTERN:
+            found += _steps(given[3])
+        elif kind in (sre.ASSERT, sre.ASSERT_NOT):
+            found += 1 + _steps(given[1])
+        elif kind is sre.ATOMIC_GROUP:
+            found += _steps(given)
+        else:
+            found += 1
     return found
 
 

@@ -90,6 +90,9 @@ def test_what_means_nothing(expression: str) -> None:
         ("(a+)+(?=b)", "assert"),
         ("(a+){900}", "too long"),
         ("(?:){2000000000}", "more than 1000"),
+        *((f"(?:(?:{each}){{1000}}){{1000}}", "too long|assert") for each in (r"\b", "^", "(?=)")),
+        (".*(?:(?=)(?=)(?=)){1000}!", "too long|assert"),
+        ("(?:(?:(?>^){1000}){1000}){1000}", "too long|atomic"),
         ("(" * 300 + "a+" + ")*" * 300, "too long|too deep"),
         ("(?a)(a+)+", "flags"),
         (r"(a|bc)(?<=\1)", "fixed-width"),
@@ -98,6 +101,11 @@ def test_what_means_nothing(expression: str) -> None:
 def test_what_cannot_be_bounded_is_refused(expression: str, said: str) -> None:
     with pytest.raises(regexp.UnsupportedExpression, match=said):
         regexp.compiled(expression)
+
+
+@pytest.mark.parametrize(("found", "count"), [(True, 300), (False, 299)])
+def test_a_long_repetition_is_the_automatons(found: bool, count: int) -> None:
+    assert regexp.compiled("^(?:[ab]{3}){100}$")("ab" * 150 if found else "a" * count) is found
 
 
 @pytest.mark.parametrize(
