@@ -45,8 +45,8 @@ def stop_both(server: APIServer, service: ComputeService, timeout: float) -> int
     """End the two within one timeout.
 
     :param timeout: seconds, of graceful_shutdown_timeout.
-    :returns: how many snapshots and other tasks still run.
+    :returns: how many snapshots and other tasks still run; requests that hang count as one.
     """
     until = time.monotonic() + timeout
-    server.stop()
-    return service.stop(max(0.0, until - time.monotonic()))
+    ended = server.stop()
+    return service.stop(max(0.0, until - time.monotonic())) + (not ended)

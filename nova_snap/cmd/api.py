@@ -68,7 +68,9 @@ def _main() -> int:
     stop.wait()
     run.exit_within(conf.graceful_shutdown_timeout)
     housekeeping.stop()
-    server.stop()
+    ended = server.stop()
     rpc.close(transport)
     database.close()
+    if not ended:
+        run.exit_now(0)
     return 0

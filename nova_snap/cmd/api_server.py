@@ -25,6 +25,8 @@ BACKLOG: Final = 1024
 # most systems let it (1024): so many without a request, and so many whose request waits.
 IDLE: Final = 256
 WAITING: Final = 512
+# What a stop takes beyond its time, to tell those who still wait that they had no turn.
+REFUSE_SECONDS: Final = 2.0
 
 
 class APIServer:
@@ -61,11 +63,22 @@ class APIServer:
         self._thread.start()
         LOG.info("The API listens on %s port %d", *self._address)
 
-    def stop(self) -> None:
+    def stop(self) -> bool:
         """Serve what has come in, within graceful_shutdown_timeout, and close; what has had no turn
-        by then gets 503."""
-        self._server.closes = time.monotonic() + self._server.shutdown_timeout
-        self._server.stop()
+        by then gets 503.
+
+        :returns: whether all of it has ended. A request that hangs keeps its thread, which keeps
+            the process from ending by itself.
+        """
+        grace = self._server.shutdown_timeout
+        self._server.closes = time.monotonic() + grace
+        # cheroot waits for ever for a request that hangs.
+        stopping = threading.Thread(target=self._server.stop, name="api-stop", daemon=True)
+        stopping.start()
+        stopping.join(grace + REFUSE_SECONDS)
+        if stopping.is_alive():
+            LOG.error("Requests have not ended within %g s: they are left as they are", grace)
+        return not stopping.is_alive()
 
 
 class _Server(wsgi.Server):

@@ -13,6 +13,7 @@ import pytest
 from oslo_config import cfg
 
 from nova_snap.api import overload
+from nova_snap.cmd import all as nova_snap_all
 from nova_snap.cmd import api_server, gateway
 from nova_snap.cmd.api_server import APIServer
 
@@ -148,6 +149,37 @@ def test_who_hangs_up_before_his_turn_is_not_served(
         assert answer(patient).endswith(b"ok")
     assert "/gone" not in application.waited
     assert application.waited["/stayed"] >= 0.4
+
+
+class Host:
+    """The compute half of nova-snap-all.
+
+    :ivar granted: seconds that it was given to stop.
+    """
+
+    granted: float | None = None
+
+    def stop(self, timeout: float) -> int:
+        self.granted = timeout
+        return 0
+
+
+def test_a_request_that_hangs_does_not_keep_the_host_from_stopping(
+    server: APIServer, port: int, application: Application
+) -> None:
+    application.may.clear()
+    host: Any = Host()
+    with connect(port) as client:
+        client.sendall(REQUEST)
+        while not application.waited:
+            time.sleep(0.01)
+        began = time.monotonic()
+        left = nova_snap_all.stop_both(server, host, 1)
+        took = time.monotonic() - began
+    assert took < SOON / 3
+    assert host.granted == 0
+    # So the process is ended, and does not wait for the thread.
+    assert left == 1
 
 
 def test_a_stop_has_a_bound_though_many_wait(

@@ -43,6 +43,7 @@ class Slow:
     def stop(self, timeout: float | None = None) -> int:
         self.granted = timeout
         time.sleep(self._seconds)
+        # What the one has left, and that the other has ended.
         return 3
 
 
