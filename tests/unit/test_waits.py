@@ -21,6 +21,7 @@ ON_PURPOSE = {
     "cmd.all: stop.wait()": "the same",
     "cmd.api: stop.wait()": "the same",
     "cmd.compute: stop.wait()": "the same",
+    "cmd.api_server: self._unservicable_conns.get()": "a thread without work, ended by cheroot",
     "cmd.http: super().communicate()": "cheroot's: its socket has [api] timeout",
     "compute.notifications: self._waiting.get()": "a daemon thread without work, ended by None",
     "compute.service: self._server.wait()": "in a thread that is waited for with a bound",

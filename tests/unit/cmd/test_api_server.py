@@ -2,6 +2,8 @@
 """The HTTP server of the API: who has to wait, and for whom."""
 
 import contextlib
+import io
+import json
 import os
 import socket
 import threading
@@ -10,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
+import webob
 from oslo_config import cfg
 
 from nova_snap.api import overload
@@ -56,16 +59,20 @@ def server(
 ) -> Iterator[APIServer]:
     monkeypatch.setattr(api_server, "WAITING", WAITING)
     monkeypatch.setattr(api_server, "IDLE", IDLE)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        free: int = probe.getsockname()[1]
-    conf.set_override("osapi_compute_listen_port", free)
     conf.set_override("threads", THREADS, "api")
-    conf.set_override("graceful_shutdown_timeout", 1)
-    made = APIServer(conf, application)
+    made = made_from(conf, application)
     made.start()
     yield made
     application.may.set()
     made.stop()
+
+
+def made_from(conf: cfg.ConfigOpts, application: Application) -> APIServer:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        free: int = probe.getsockname()[1]
+    conf.set_override("osapi_compute_listen_port", free)
+    conf.set_override("graceful_shutdown_timeout", 1)
+    return APIServer(conf, application)
 
 
 @pytest.fixture
@@ -127,6 +134,68 @@ def test_more_requests_than_it_may_have_files_for(port: int, application: Applic
         answers = [answer(client) for client in clients]
     assert accepted <= THREADS + WAITING + IDLE + 1
     assert all(each.startswith(b"HTTP/1.1 200 OK") and each.endswith(b"ok") for each in answers)
+
+
+@pytest.fixture
+def narrow(
+    conf: cfg.ConfigOpts, application: Application, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[int]:
+    """The port of a server with one thread, and room for one that waits."""
+    monkeypatch.setattr(api_server, "WAITING", 1)
+    conf.set_override("threads", 1, "api")
+    conf.set_override("timeout", 2, "api")
+    made = made_from(conf, application)
+    made.start()
+    yield conf.osapi_compute_listen_port
+    application.may.set()
+    made.stop()
+
+
+def test_for_whom_there_is_no_room_is_told_so(narrow: int, application: Application) -> None:
+    application.may.clear()
+    with contextlib.ExitStack() as stack:
+        served, *others = [stack.enter_context(connect(narrow)) for _ in range(6)]
+        served.sendall(REQUEST)
+        while not application.waited:
+            time.sleep(0.01)
+        for client in others:
+            client.sendall(REQUEST)
+        waits, *refused = others
+        began = time.monotonic()
+        for client in refused:
+            response = webob.Response.from_file(io.BytesIO(answer(client)))
+            assert response.status_int == 503
+            assert "no room" in json.loads(response.body)["serviceUnavailable"]["message"]
+            assert response.headers["Retry-After"] == "10"
+            assert response.headers["Connection"] == "close"
+            assert response.headers["X-OpenStack-Request-Id"].startswith("req-")
+        assert time.monotonic() - began < SOON / 2
+        application.may.set()
+        assert answer(served).endswith(b"ok")
+        assert answer(waits).endswith(b"ok")
+
+
+def test_a_silent_connection_is_closed_unless_its_request_has_come(
+    conf: cfg.ConfigOpts, application: Application
+) -> None:
+    """It may have come while the thread that looks after connections waited for room."""
+    server: Any = made_from(conf, application)._server
+    with contextlib.ExitStack() as stack:
+        server.prepare()
+        stack.callback(server.stop)
+        port: int = conf.osapi_compute_listen_port
+        silent, client = stack.enter_context(connect(port)), stack.enter_context(connect(port))
+        client.sendall(REQUEST)
+        for _ in range(2):
+            accepted = server._connections._from_server_socket(server.socket)
+            server.process_conn(accepted)
+            accepted.last_used -= 100
+        server._connections._expire(time.time() - 50)
+        found = [each for _, each in server._connections._selector.connections]
+        assert len(found) == 2
+        assert server in found
+        assert client.getsockname()[1] in [getattr(each, "remote_port", None) for each in found]
+        assert answer(silent) == b""
 
 
 def test_who_hangs_up_before_his_turn_is_not_served(
