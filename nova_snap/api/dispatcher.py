@@ -128,9 +128,13 @@ def _line(request: Request) -> tuple[str, str]:
 
 def _path(request: Request) -> str:
     try:
-        return str(request.path_info)
+        path = str(request.path_info)
     except UnicodeDecodeError:
         raise errors.NoSuchResource() from None
+    # No database takes it, and PostgreSQL's driver says so with an error of its own.
+    if "\0" in path:
+        raise errors.NoSuchResource()
+    return path
 
 
 def _options(match: routes.Match) -> webob.Response:

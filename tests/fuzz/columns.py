@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SQLite takes any value into any column. What MariaDB or PostgreSQL would refuse is found here."""
+"""SQLite takes any value into any column, and looks for any. What others refuse is found here."""
 
 import functools
 from collections.abc import Mapping
@@ -21,6 +21,13 @@ def watch() -> None:
     event.listen(orm.Mapper, "before_insert", _row)
     event.listen(orm.Mapper, "before_update", _row)
     event.listen(orm.Session, "do_orm_execute", _statement)
+    event.listen(sa.Engine, "before_cursor_execute", _bound)
+
+
+def _bound(_connection: Any, _cursor: Any, sql: str, values: Any, *_rest: Any) -> None:
+    for each in values.values() if isinstance(values, Mapping) else values:
+        if isinstance(each, str) and "\0" in each:
+            raise Finding("PostgreSQL takes no NUL, not even to look for it", sql[:200])
 
 
 def _row(mapper: orm.Mapper[Any], connection: sa.Connection, row: Any) -> None:

@@ -24,13 +24,13 @@ _HOST: Final[Schema] = {
     "maxLength": 255,
     "pattern": r"^[a-zA-Z0-9._-]*$(?!\n)",
 }
-_BINARY: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": 255}
-_REASON: Final[Schema] = {
+_BINARY: Final[Schema] = {
     "type": "string",
     "minLength": 1,
     "maxLength": 255,
     "format": "printable",
 }
+_REASON: Final[Schema] = _BINARY
 
 # The four ways to change a service below 2.53, by the last part of the path.
 ENABLE: Final = closed({"host": _HOST, "binary": _BINARY})

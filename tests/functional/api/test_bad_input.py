@@ -3,10 +3,13 @@
 
 import io
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 import webob
+from sqlalchemy import event
 
 from tests.functional.api import service as svc
 from tests.functional.api.service import Service
@@ -204,6 +207,44 @@ def test_a_server_that_one_may_not_know_of(service: Service, server_id: str) -> 
 
 def test_a_path_that_is_not_utf_8(service: Service) -> None:
     assert service.get("/v2.1/servers/%ff%fe").status_int == 404
+
+
+@pytest.fixture
+def bound() -> Iterator[list[Any]]:
+    """What is bound to statements: PostgreSQL's driver takes no NUL, not even to look for one."""
+    seen: list[Any] = []
+
+    def look(_connection: Any, _cursor: Any, _sql: str, values: Any, *_rest: Any) -> None:
+        seen.append(values)
+
+    event.listen(sa.Engine, "before_cursor_execute", look)
+    yield seen
+    event.remove(sa.Engine, "before_cursor_execute", look)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/v2.1/servers/{svc.ACTIVE}/os-instance-actions/%00",
+        "/v2.1/os-hypervisors/%00/search",
+        "/v2.1/os-quota-sets/%00/detail",
+        "/v2.1/flavors/a%00b",
+        f"/v2.1/servers/{svc.ACTIVE}/metadata/%00",
+    ],
+)
+def test_a_path_with_nul(service: Service, bound: list[Any], path: str) -> None:
+    assert service.get(path, token=svc.ADMIN_TOKEN).status_int == 404
+    assert "\\x00" not in repr(bound)
+
+
+def test_a_binary_with_nul(service: Service, bound: list[Any]) -> None:
+    body = json.dumps({"host": svc.HOST, "binary": "\0"}).encode()
+    response = service.request(
+        "PUT", "/v2.1/os-services/enable", body, token=svc.ADMIN_TOKEN, version="2.52"
+    )
+    assert response.status_int == 400
+    assert "attribute binary" in message(response)
+    assert "\\x00" not in repr(bound)
 
 
 @pytest.mark.parametrize("version", ["2.97", "2.0", "1.1", "3.0"])
