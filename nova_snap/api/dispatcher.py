@@ -123,7 +123,7 @@ def _line(request: Request) -> tuple[str, str]:
     url = quote(environ.get("PATH_INFO", "").encode("latin-1"))
     if environ.get("QUERY_STRING"):
         url += "?" + quote(environ["QUERY_STRING"].encode("latin-1"), safe=_QUERY)
-    return text.shorten(request.method, 20), text.shorten(url, 1000)
+    return text.shorten(quote(request.method), 20), text.shorten(url, 1000)
 
 
 def _path(request: Request) -> str:

@@ -88,6 +88,14 @@ class Request(server.HTTPRequest):
 
     header_reader = HeaderReader()
 
+    def read_request_line(self) -> bool:
+        if not super().read_request_line():  # type: ignore[no-untyped-call]
+            return False
+        if not _NAME.fullmatch(self.method):
+            self.simple_response("400 Bad Request", "The method has a character that it must not.")
+            return False
+        return True
+
     def read_request_headers(self) -> bool:
         if not super().read_request_headers():  # type: ignore[no-untyped-call]
             return False

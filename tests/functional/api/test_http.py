@@ -329,6 +329,13 @@ class TestSmuggling:
         assert len(answers.codes) == 1
         assert 400 <= answers.codes[0] <= 505
 
+    @pytest.mark.parametrize("method", [b"X\r2026\x1b[2J", b"G\xc4T", b"GET:"], ids=repr)
+    def test_method_that_is_none(self, port: int, method: bytes) -> None:
+        """It would stand in the log as it is."""
+        answers = send(port, method, b" /v2.1/ HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert answers.codes == [400]
+        assert "The method has a character" in answers.message
+
 
 @pytest.fixture(scope="module")
 def hasty() -> Iterator[Server]:

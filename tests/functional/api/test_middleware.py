@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What stands before the routes: request ids, proxies, browsers, load balancers."""
 
+import logging
 import re
 
 import oslo_context.context
@@ -100,6 +101,15 @@ class TestBrowsers:
     def test_others_may_not(self, service: Service) -> None:
         response = service.get("/v2.1/servers", headers={"Origin": "https://evil.example.org"})
         assert "Access-Control-Allow-Origin" not in response.headers
+
+
+def test_a_method_is_quoted_in_the_log(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    """A WSGI server of an operator's own may let anything through."""
+    with caplog.at_level(logging.INFO, "nova_snap.api.dispatcher"):
+        service.request("X\r2026\x1b[2J", "/v2.1/")
+    (line,) = [each for each in caplog.messages if "status:" in each]
+    assert line.isprintable()
+    assert '"X%0D2026%1B%5B2J /v2.1/"' in line
 
 
 def test_a_health_check_that_is_not_for_everyone(service: Service) -> None:
