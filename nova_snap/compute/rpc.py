@@ -10,6 +10,7 @@ import oslo_messaging
 from oslo_config import cfg
 from oslo_log import log
 
+from nova_snap import exception
 from nova_snap.context import RequestContext
 
 VERSION: Final = "1.2"
@@ -33,6 +34,15 @@ LOG = log.getLogger(__name__)
 _CLOSE_SECONDS: Final = 5.0
 
 
+class BadTransportURL(exception.NovaSnapError):
+    """What the library says of it is not passed on: that may be a part of the password."""
+
+    msg = (
+        "[DEFAULT] transport_url cannot be read. In its user and password, what means something in "
+        "a URL is written as its code: %23 for #, %2F for /, %3F for ?, %40 for @, %5B for [."
+    )
+
+
 class RequestContextSerializer(oslo_messaging.NoOpSerializer):  # type: ignore[misc]
     """Contexts travel as dictionaries; arguments are JSON already and stay as they are."""
 
@@ -46,8 +56,14 @@ class RequestContextSerializer(oslo_messaging.NoOpSerializer):  # type: ignore[m
 
 
 def get_transport(conf: cfg.ConfigOpts) -> oslo_messaging.Transport:
-    """The transport that ``[DEFAULT] transport_url`` names."""
-    return oslo_messaging.get_rpc_transport(conf)
+    """The transport that ``[DEFAULT] transport_url`` names.
+
+    :raises BadTransportURL:
+    """
+    try:
+        return oslo_messaging.get_rpc_transport(conf)
+    except (ValueError, oslo_messaging.InvalidTransportURL):
+        raise BadTransportURL() from None
 
 
 def close(transport: oslo_messaging.Transport) -> None:

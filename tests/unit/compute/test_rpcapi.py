@@ -29,6 +29,14 @@ def transport(conf: cfg.ConfigOpts) -> Iterator[oslo_messaging.Transport]:
     rpc.close(made)
 
 
+@pytest.mark.parametrize("password", ["s3c/ret", "s3c#ret", "s3c?ret", "s3c[ret"])
+def test_a_password_that_is_not_quoted_is_not_shown(conf: cfg.ConfigOpts, password: str) -> None:
+    conf.set_override("transport_url", f"rabbit://nova_snap:{password}@127.0.0.1:5672/")
+    with pytest.raises(exception.NovaSnapError, match="%2F for /") as caught:
+        rpc.get_transport(conf)
+    assert "s3c" not in "".join(traceback.format_exception(caught.value))
+
+
 def test_a_cast_without_a_broker(
     conf: cfg.ConfigOpts, transport: oslo_messaging.Transport, context: RequestContext
 ) -> None:
