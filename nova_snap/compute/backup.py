@@ -2,7 +2,7 @@
 """Rotation: of the backups of one type, the newest are kept."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from oslo_log import log
@@ -68,6 +68,7 @@ def rotate_backups(
     instance_uuid: str,
     image_id: str,
     rotation: Rotation,
+    in_hand: Container[str] = (),
 ) -> Rotated:
     """Delete the oldest backups, those that are more than are to be kept.
 
@@ -76,7 +77,9 @@ def rotate_backups(
     no good backup's place, and a property that somebody gave his image makes it no backup of this
     instance. An image that cannot be deleted is logged, and the others are deleted still.
 
-    :param image_id: the backup that was just made: the newest, whatever the clocks say.
+    :param image_id: the backup that was just made. What is newer has a rotation of its own, which
+        may be under way at the same time: it is left alone, and does not count.
+    :param in_hand: images that this process still works for, which an equal time leaves alone.
     :raises nova_snap.exception.NovaSnapError: if the image service does not tell which there are.
     """
     wanted = {
@@ -91,9 +94,7 @@ def rotate_backups(
     images = [
         image for image in found if all(image.get(key) == value for key, value in wanted.items())
     ]
-    backups = [image for image in images if _is_root(image)]
-    backups.sort(key=lambda image: (image["id"] == image_id, image["created_at"]), reverse=True)
-    excess = backups[rotation.keep :]
+    backups = _up_to(image_id, [image for image in images if _is_root(image)], in_hand)
     LOG.info(
         "Instance %s has %d backups of type %s, %d are kept",
         instance_uuid,
@@ -103,17 +104,41 @@ def rotate_backups(
     )
     deleted: list[str] = []
     left: dict[str, str] = {}
-    for backup in excess:
+    for backup in backups[rotation.keep :]:
         # The root disk's image is the last to go: as long as one of the others cannot be deleted,
         # the next rotation finds the backup again.
-        for image_id in (*_further(images, backup), backup["id"]):
-            reason = _delete(context, image_api, image_id)
+        for each in (*_further(images, backup), backup["id"]):
+            reason = _delete(context, image_api, each)
             if reason is not None:
-                left[image_id] = reason
+                left[each] = reason
                 break
         else:
             deleted.append(backup["id"])
     return Rotated(deleted, left)
+
+
+def _up_to(
+    image_id: str, backups: Sequence[Mapping[str, Any]], in_hand: Container[str]
+) -> Sequence[Mapping[str, Any]]:
+    """A backup and those that are older, the newest first; none if it is not there itself: nobody
+    can tell then which are older.
+
+    The image service's times have whole seconds. Of two with the same, one whose own rotation is
+    still to end may be the newer one.
+    """
+    own = next((image for image in backups if image["id"] == image_id), None)
+    if own is None:
+        LOG.warning("Backup %s is not among the backups that there are: none is deleted", image_id)
+        return []
+
+    def is_older(image: Mapping[str, Any]) -> bool:
+        if image["created_at"] == own["created_at"]:
+            return image["id"] != image_id and image["id"] not in in_hand
+        return bool(image["created_at"] < own["created_at"])
+
+    older = [image for image in backups if is_older(image)]
+    older.sort(key=lambda image: (image["created_at"], image["id"]), reverse=True)
+    return [own, *older]
 
 
 def _is_root(image: Mapping[str, Any]) -> bool:

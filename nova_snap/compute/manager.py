@@ -78,6 +78,7 @@ class ComputeManager:
             self._notifier,
             locks,
             conf.snapshot_timeout,
+            self._in_hand,
         )
         self._queue = SnapshotQueue(
             conf.max_concurrent_snapshots,

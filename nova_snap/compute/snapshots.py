@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any, Final, Protocol
 
 from oslo_log import log
@@ -59,6 +59,7 @@ class Snapshots:
     :param driver: connected by the time that :meth:`run` is called.
     :param locks: of this host's instances: a delete waits until the snapshot has let go.
     :param timeout: seconds that a snapshot may take; 0 for as long as it wants.
+    :param in_hand: images that this process works for.
     """
 
     def __init__(
@@ -69,8 +70,10 @@ class Snapshots:
         notifier: Notifier,
         locks: InstanceLocks,
         timeout: float = 0,
+        in_hand: Container[str] = (),
     ) -> None:
         self._host = host
+        self._in_hand = in_hand
         self._locks = locks
         self._image_api = image_api
         self._driver = driver
@@ -212,7 +215,12 @@ class Snapshots:
         try:
             with InstanceActionEvent.record(context, action, backup.EVENT, self._host) as event:
                 rotated = backup.rotate_backups(
-                    context, self._image_api, request.instance.uuid, request.image_id, rotation
+                    context,
+                    self._image_api,
+                    request.instance.uuid,
+                    request.image_id,
+                    rotation,
+                    self._in_hand,
                 )
                 event.details = str(rotated)
         except Exception as error:

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which backups go, and which stay."""
 
+import concurrent.futures
+import threading
+from collections.abc import Container
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ from nova_snap.context import RequestContext
 from tests.fixtures.images import MemoryImages
 from tests.fixtures.service import PROJECT
 
+SOON = 20
 INSTANCE = "5f0f1d5e-64f1-4f4c-9d1c-2f6b5a7c3d03"
 DOWN = exception.ImageServiceUnavailable(endpoint="http://10.0.0.1", reason="refused")
 FORBIDDEN = exception.ImageForbidden(image_id="i", reason="it is protected")
@@ -44,9 +48,9 @@ class Shelf:
     def names(self) -> set[str]:
         return {record["name"] for record in self.images.records.values()}
 
-    def rotate(self, new: str, keep: int, backup_type: str = "daily") -> Any:
-        rotation = Rotation(backup_type, keep)
-        return rotate_backups(self.asker, self.images, INSTANCE, new, rotation)
+    def rotate(self, new: str, keep: int, in_hand: Container[str] = ()) -> Any:
+        rotation = Rotation("daily", keep)
+        return rotate_backups(self.asker, self.images, INSTANCE, new, rotation, in_hand)
 
 
 @pytest.fixture
@@ -75,13 +79,60 @@ def test_the_newest_stay(shelf: Shelf, keep: int, left: set[str]) -> None:
     assert rotated.left == {}
 
 
-def test_the_one_just_made_is_the_newest_whatever_its_clock_says(shelf: Shelf) -> None:
-    """The image service's times have whole seconds, and two of its hosts two clocks."""
-    new = shelf.add("new", 1)
-    shelf.add("same-second", 1)
-    shelf.add("later-by-its-clock", 2)
+def test_what_is_newer_is_left_to_its_own_rotation(shelf: Shelf) -> None:
+    """The next backup may be whole before the rotation of this one has seen the list."""
+    for hour in range(2):
+        shelf.add(f"b{hour}", hour)
+    late = shelf.add("late", 2)
+    new = shelf.add("new", 3)
+    shelf.rotate(late, 2)
+    assert shelf.names() == {"b1", "late", "new"}
     shelf.rotate(new, 1)
     assert shelf.names() == {"new"}
+    shelf.add("newer", 4)
+    shelf.rotate(new, 0)
+    assert shelf.names() == {"newer"}
+
+
+def test_two_rotations_at_once_leave_the_newest(shelf: Shelf) -> None:
+    """Each has seen both backups before the other deletes one."""
+    older, newer = shelf.add("older", 0), shelf.add("newer", 1)
+    both_have_seen = threading.Barrier(2, timeout=SOON)
+    listed = shelf.images.get_all
+
+    def get_all(*args: Any) -> Any:
+        found = listed(*args)
+        both_have_seen.wait()
+        return found
+
+    shelf.images.get_all = get_all  # type: ignore[method-assign]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        rotations = [pool.submit(shelf.rotate, each, 1) for each in (older, newer)]
+        rotated = [each.result(SOON) for each in rotations]
+    assert shelf.names() == {"newer"}
+    assert [each.deleted for each in rotated] == [[], [older]]
+
+
+def test_of_the_same_second_only_what_has_ended_is_older(shelf: Shelf) -> None:
+    """The image service's times have whole seconds."""
+    ended = shelf.add("ended", 1)
+    running = shelf.add("running", 1)
+    new = shelf.add("new", 1)
+    assert shelf.rotate(new, 1, in_hand={new, running}).deleted == [ended]
+    assert shelf.rotate(running, 1, in_hand={new, running}).deleted == []
+    assert shelf.names() == {"running", "new"}
+
+
+def test_a_backup_that_is_not_listed_deletes_none(
+    shelf: Shelf, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody was faster: then nobody knows which are older."""
+    new = shelf.add("new", 1)
+    shelf.add("newer", 2)
+    shelf.images.delete(shelf.asker, new)
+    assert shelf.rotate(new, 0).deleted == []
+    assert shelf.names() == {"newer"}
+    assert f"Backup {new} is not among" in caplog.text
 
 
 @pytest.mark.parametrize(
