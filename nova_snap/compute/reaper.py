@@ -31,7 +31,7 @@ from nova_snap.context import RequestContext
 from nova_snap.db.session import Database
 from nova_snap.objects.instance import Instance, InstanceFilters, InstanceList
 from nova_snap.objects.service import Service
-from nova_snap.objects.snapshot_request import RUNNING, SnapshotRequest
+from nova_snap.objects.snapshot_request import GIVEN_UP, RUNNING, SnapshotRequest
 
 LOG = log.getLogger(__name__)
 
@@ -160,8 +160,9 @@ class Reaper:
                 request.action,
                 request.instance_uuid,
             )
-            # Forgotten there, if it is gone.
-            recovery.delete_images(self._image_api, context, request.image_id, recovery.INCOMPLETE)
+            # One that was given up goes also if it is active. Forgotten there, if it is gone.
+            statuses = None if request.phase == GIVEN_UP else recovery.INCOMPLETE
+            recovery.delete_images(self._image_api, context, request.image_id, statuses)
             if _age(request.created_at) > _FORGET_SECONDS:
                 LOG.error("Image %s is looked for no more: delete it by hand", request.image_id)
                 SnapshotRequest.forget(context, request.image_id)

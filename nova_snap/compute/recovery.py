@@ -17,7 +17,7 @@ from nova_snap.db.session import Database, retry_on_failover
 from nova_snap.objects.instance import Instance, InstanceFilters, InstanceList
 from nova_snap.objects.instance_action import InstanceAction, InstanceActionEvent
 from nova_snap.objects.instance_fault import InstanceFault
-from nova_snap.objects.snapshot_request import SnapshotRequest
+from nova_snap.objects.snapshot_request import GIVEN_UP, SnapshotRequest
 from nova_snap.virt.driver import ComputeDriver, ImageUploader
 
 LOG = log.getLogger(__name__)
@@ -160,9 +160,10 @@ def give_up(
     """
     # An image may be whole although the snapshot's end could not be recorded; but what the driver
     # gave up is not, even if the image service took all of it.
-    given_up = isinstance(error, exception.SnapshotFailed | exception.SnapshotCancelled)
+    given_up = image_id is not None and _is_given_up(context, image_id, error)
     if (
         image_id is not None
+        and not given_up
         and isinstance(error, _OF_THE_RECORDS)
         and _is_active(image_api, context, image_id)
     ):
@@ -184,6 +185,21 @@ def give_up(
             host=host,
         ).create(context)
     _free(instance, image_id)
+
+
+def _is_given_up(context: RequestContext, image_id: str, error: Exception | None = None) -> bool:
+    """Whether the driver has given the snapshot up: by ``error``, and then the journal is told, or
+    before, as the journal says. Never raises."""
+    given_up = isinstance(error, exception.SnapshotFailed | exception.SnapshotCancelled)
+    try:
+        if given_up:
+            SnapshotRequest.give_up(context, image_id)
+        else:
+            request = SnapshotRequest.get(context, image_id)
+            given_up = request is not None and request.phase == GIVEN_UP
+    except db_exception.DBError as failure:
+        LOG.warning("The journal of image %s cannot be used: %s", image_id, failure)
+    return given_up
 
 
 def recover(
@@ -228,7 +244,11 @@ def _recover_instance(
     warnings = driver.clean_up_after_restart(instance)
     image_id = instance.snapshot_image_id
     action = unfinished_action(context, instance)
-    if image_id is not None and _is_active(image_api, context, image_id):
+    if (
+        image_id is not None
+        and not _is_given_up(context, image_id)
+        and _is_active(image_api, context, image_id)
+    ):
         _end_well(context, instance, image_id, action, warnings)
         return
     error = exception.SnapshotInterrupted(host=host, phase=instance.task_state, warnings=warnings)

@@ -27,7 +27,10 @@ QUEUED: Final = "queued"
 
 RUNNING: Final = "running"
 
-PHASES: Final = (ASKED, QUEUED, RUNNING)
+GIVEN_UP: Final = "given_up"
+"""It has failed, and its image is to go, even if the image service took all of it."""
+
+PHASES: Final = (ASKED, QUEUED, RUNNING, GIVEN_UP)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +87,11 @@ class SnapshotRequest:
             except db_exception.DBDuplicateEntry:
                 # Another one was faster by a moment.
                 continue
+
+    @classmethod
+    def give_up(cls, context: RequestContext, image_id: str) -> None:
+        """Write down that nobody wants the image, if there is a request for it."""
+        cls._advance(context, image_id, GIVEN_UP)
 
     @staticmethod
     @retry_on_failover

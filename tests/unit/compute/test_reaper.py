@@ -320,6 +320,23 @@ class TestDropped:
         assert SnapshotRequest.get(context, image_id) is None
         assert InstanceFault.latest_by_instance_uuids(context, [instance.uuid]) == {}
 
+    def test_what_the_driver_gave_up_is_no_image_although_it_is_active(
+        self,
+        make: Callable[..., Reaper],
+        context: RequestContext,
+        admin: RequestContext,
+        images: MemoryImages,
+    ) -> None:
+        instance, image_id = asked(
+            context, images, host=HOST, task_state=task_states.IMAGE_UPLOADING
+        )
+        images.records[image_id]["status"] = "active"
+        SnapshotRequest.give_up(context, image_id)
+        make(HOST, InHand()).end_dropped(admin)
+        assert is_free(context, instance)
+        assert images.records == {}
+        assert said(context, instance) is not None
+
     def test_a_thread_that_hangs_does_not_keep_the_instance(
         self,
         conf: cfg.ConfigOpts,
@@ -396,6 +413,23 @@ class TestOrphans:
         long_ago(database)
         make().delete_orphans(admin)
         assert image_id in images.records
+        assert SnapshotRequest.get(context, image_id) is None
+
+    def test_one_that_was_given_up_goes_although_it_is_whole(
+        self,
+        make: Callable[..., Reaper],
+        database: Database,
+        context: RequestContext,
+        admin: RequestContext,
+        images: MemoryImages,
+    ) -> None:
+        """Its first deletion failed; other bytes than the guest's may be in it."""
+        _, image_id = asked(context, images, task_state=None)
+        images.records[image_id]["status"] = "active"
+        SnapshotRequest.give_up(context, image_id)
+        long_ago(database)
+        make().delete_orphans(admin)
+        assert images.records == {}
         assert SnapshotRequest.get(context, image_id) is None
 
     def test_an_image_service_that_is_down_is_asked_again(
