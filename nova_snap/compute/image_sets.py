@@ -91,8 +91,9 @@ def is_in_set(image: Mapping[str, Any]) -> bool:
     return image.get(image_properties.SET) is not None
 
 
-def find_further(images: Lister, context: RequestContext, root_id: str) -> list[str]:
-    """The other images of the set of ``root_id``, which itself may be gone. Never raises.
+def find_further(images: Lister, context: RequestContext, root_id: str) -> list[str] | None:
+    """The other images of the set of ``root_id``, which itself may be gone; ``None`` if nobody can
+    tell whether there are any. Never raises.
 
     Where the user's token is not enough, the service's own has to be.
     """
@@ -104,13 +105,13 @@ def find_further(images: Lister, context: RequestContext, root_id: str) -> list[
             return _further(images, nova_context.get_admin_context(), root_id)
     except Exception as error:
         LOG.error(
-            "Images may be left behind whose property %s is %s: they cannot be looked for: %s",
+            "Images whose property %s is %s cannot be looked for: %s",
             image_properties.SET,
             root_id,
             error,
             exc_info=not isinstance(error, exception.NovaSnapError),
         )
-        return []
+        return None
 
 
 def _further(images: Lister, context: RequestContext, root_id: str) -> list[str]:

@@ -48,15 +48,16 @@ def delete_images(
 ) -> None:
     """Delete the image of a snapshot that failed, and those of the other disks. Never raises.
 
-    :param image_id: of the root disk. It is the last to go: as long as it is there, whoever looks
-        for what is left finds the others by it.
+    :param image_id: of the root disk. It is the last to go, and the journal forgets it then: as
+        long as there may be others, whoever looks for what is left finds them by it.
     :param statuses: leave all of them alone if it is in any other than these.
     """
     further = _unwanted_further(image_api, context, image_id, statuses)
-    for further_id in further:
+    for further_id in further or ():
         delete_image(image_api, context, further_id)
-    if further and image_sets.find_further(image_api, context, image_id):
-        LOG.error("Image %s stays as long as there are others of its set", image_id)
+    left = image_sets.find_further(image_api, context, image_id) if further else further
+    if left != []:
+        LOG.error("Image %s stays as long as there may be others of its set", image_id)
         return
     delete_image(image_api, context, image_id, statuses)
 
@@ -66,7 +67,8 @@ def _unwanted_further(
     context: RequestContext,
     image_id: str,
     statuses: Container[str] | None,
-) -> Sequence[str]:
+) -> Sequence[str] | None:
+    """``None`` if nobody can tell."""
     try:
         record = _look_at(image_api, context, image_id)
     except exception.ImageNotFound:
@@ -74,7 +76,7 @@ def _unwanted_further(
         return image_sets.find_further(image_api, context, image_id)
     except exception.NovaSnapError as error:
         LOG.warning("Image %s cannot be looked at: %s", image_id, error)
-        return []
+        return None
     if not image_sets.is_in_set(record):
         return []
     if statuses is not None and record["status"] not in statuses:

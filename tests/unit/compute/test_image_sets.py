@@ -15,6 +15,7 @@ from nova_snap.context import RequestContext
 from nova_snap.db.session import Database
 from nova_snap.objects.instance import Instance
 from nova_snap.objects.instance_action import InstanceAction
+from nova_snap.objects.snapshot_request import SnapshotRequest
 from nova_snap.virt.driver import NoMonitor
 from nova_snap.virt.fake import FakeDriver, snapshot_data
 from tests.fixtures.images import MemoryImages
@@ -327,6 +328,49 @@ class TestRestart:
         del images.fail[f"delete {kept}"]
         recovery.delete_images(images, context, root_id, recovery.INCOMPLETE)
         assert images.records == {}
+
+    @pytest.mark.parametrize("deleted", [False, True], ids=["first-left", "first-deleted"])
+    @pytest.mark.parametrize("fails", ["get", "get_all"])
+    def test_where_the_others_cannot_be_looked_for_all_is_tried_again(
+        self,
+        context: RequestContext,
+        images: MemoryImages,
+        left: tuple[Instance, str],
+        fails: str,
+        deleted: bool,
+    ) -> None:
+        """None of them is found by anything but the first and its request."""
+        instance, root_id = left
+        SnapshotRequest.record(context, root_id, instance.uuid, instance.host, "createImage")
+        if deleted:
+            images.delete(context, root_id)
+        before = dict(images.records)
+        images.fail[fails] = DOWN
+        recovery.delete_images(images, context, root_id, recovery.INCOMPLETE)
+        assert images.records == before
+        assert SnapshotRequest.get(context, root_id) is not None
+        images.fail.clear()
+        recovery.delete_images(images, context, root_id, recovery.INCOMPLETE)
+        assert images.records == {}
+        assert SnapshotRequest.get(context, root_id) is None
+
+    def test_the_first_stays_if_nobody_can_tell_that_the_others_are_gone(
+        self,
+        context: RequestContext,
+        images: MemoryImages,
+        left: tuple[Instance, str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        root_id = left[1]
+        delete = images.delete
+
+        def delete_and_fail(context: RequestContext, image_id: str) -> None:
+            images.fail["get_all"] = DOWN
+            delete(context, image_id)
+
+        monkeypatch.setattr(images, "delete", delete_and_fail)
+        recovery.delete_images(images, context, root_id, recovery.INCOMPLETE)
+        assert images.records.keys() == {root_id}
 
     def test_where_the_users_token_is_not_enough_the_services_own_is(
         self,
