@@ -208,7 +208,7 @@ class ComputeManager:
         rotation: Rotation | None,
     ) -> bool:
         """Whether it has its place in the queue."""
-        found = None
+        uuid = found = None
         try:
             # Nobody sends the message again.
             uuid = primitive.instance_uuid(instance)
@@ -218,9 +218,9 @@ class ComputeManager:
             if not self._claim(own, found, image_id, kind):
                 return False
         except exception.NovaSnapError as error:
-            self._refuse(own, image_id, found, kind, error)
+            self._refuse(own, image_id, uuid, found, kind, error)
             return False
-        action = self._action(own, found, kind)
+        action = _action_of(own, uuid) or InstanceAction.start(own, uuid, kind.action)
         self._queue.put(Request(own, kind, found, image_id, action, rotation))
         return True
 
@@ -243,7 +243,9 @@ class ComputeManager:
     def _claim(self, context: RequestContext, found: Instance, image_id: str, kind: Kind) -> bool:
         """Bring the instance into task_state image_snapshot; ``False`` for a message that came
         twice, which is not obeyed again."""
-        if found.task_state is not None and found.snapshot_image_id == image_id:
+        # A delete comes at any time, and leaves the image's id where it is.
+        waits = found.task_state in task_states.SNAPSHOT_STATES
+        if waits and found.snapshot_image_id == image_id:
             if found.task_state != kind.announced:
                 _log_twice(image_id, kind)
                 return False
@@ -276,29 +278,29 @@ class ComputeManager:
                 image_id=image_id, reason=f"its status is {status}, not queued"
             )
 
-    def _action(self, context: RequestContext, instance: Instance, kind: Kind) -> InstanceAction:
-        find = retry_on_failover(InstanceAction.get_by_request_id)
-        action = find(context, instance.uuid, context.request_id)
-        if action is None:
-            action = InstanceAction.start(context, instance.uuid, kind.action)
-        return action
-
     def _refuse(
         self,
         context: RequestContext,
         image_id: str,
+        uuid: str | None,
         instance: Instance | None,
         kind: Kind,
         error: exception.NovaSnapError,
     ) -> None:
         """Leave the instance as it is and no queued image; who asked finds the reason in the
-        instance's actions."""
+        instance's actions, also if the instance is gone."""
         LOG.error("The %s to image %s is refused: %s", kind.image_type, image_id, error)
         recovery.delete_image(self._image_api, context, image_id, statuses=("queued",))
-        if instance is not None:
-            action = self._action(context, instance, kind)
-            if action.finish_time is None:
-                action.finish(context, error.for_user())
+        action = None if uuid is None else _action_of(context, uuid)
+        if action is None and instance is not None:
+            action = InstanceAction.start(context, instance.uuid, kind.action)
+        if action is not None and action.finish_time is None:
+            action.finish(context, error.for_user())
+
+
+def _action_of(context: RequestContext, uuid: str) -> InstanceAction | None:
+    """The action that the request was recorded as, if it was."""
+    return retry_on_failover(InstanceAction.get_by_request_id)(context, uuid, context.request_id)
 
 
 def _log_twice(image_id: str, kind: Kind) -> None:

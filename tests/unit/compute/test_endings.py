@@ -7,15 +7,18 @@ import pytest
 from oslo_config import cfg
 
 from nova_snap import exception
+from nova_snap.compute import task_states
 from nova_snap.compute.manager import ComputeManager
 from nova_snap.compute.reaper import Reaper
 from nova_snap.context import RequestContext, get_admin_context
 from nova_snap.db import models
 from nova_snap.db.session import Database
 from nova_snap.objects import snapshot_request
+from nova_snap.objects.instance_action import InstanceAction
 from nova_snap.objects.snapshot_request import SnapshotRequest
 from nova_snap.virt.fake import FakeDriver
 from tests.fixtures.images import MemoryImages
+from tests.fixtures.service import make_instance
 from tests.unit.compute.manager_parts import ended, pending, reason, wait_until
 
 LONG_AGO = datetime.datetime(2026, 1, 1)
@@ -84,3 +87,35 @@ class TestGivenUp:
         assert reason(context, ended(context, instance)) == (
             "The compute service was restarted during image_uploading."
         )
+
+
+class TestDeletedBeforeItIsTakenUp:
+    """The instance is deleted while the message is on its way."""
+
+    @pytest.mark.parametrize("gone", [False, True], ids=["being-deleted", "gone"])
+    def test_no_image_is_left_and_the_action_says_why(
+        self, manager: ComputeManager, context: RequestContext, images: MemoryImages, gone: bool
+    ) -> None:
+        instance, image_id = pending(context, images)
+        SnapshotRequest.record(context, image_id, instance.uuid, instance.host, "createImage")
+        instance.task_state = task_states.DELETING
+        instance.save()
+        if gone:
+            instance.destroy()
+        manager.snapshot_instance(context, instance.uuid, image_id)
+        assert images.records == {}
+        assert SnapshotRequest.get(context, image_id) is None
+        said = reason(context, instance)
+        assert said is not None
+        assert ("could not be found" if gone else "task_state deleting") in said
+
+    def test_of_what_nobody_has_written_down_nothing_is_said(
+        self, manager: ComputeManager, context: RequestContext, images: MemoryImages
+    ) -> None:
+        """A message of another service."""
+        instance = make_instance(context)
+        instance.destroy()
+        image_id = images.create(context, {"name": "snap"})["id"]
+        manager.snapshot_instance(context, instance.uuid, image_id)
+        assert images.records == {}
+        assert InstanceAction.get_by_instance_uuid(context, instance.uuid) == []
