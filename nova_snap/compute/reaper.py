@@ -23,13 +23,14 @@ from oslo_log import log
 from oslo_utils import timeutils
 
 from nova_snap import exception
-from nova_snap.compute import recovery, snapshot_kinds, task_states, volume_leftovers
+from nova_snap.compute import endings, recovery, snapshot_kinds, task_states, volume_leftovers
 from nova_snap.compute.periodic import Periodic, Task
 from nova_snap.compute.recovery import ImageStore
 from nova_snap.compute.snapshot_queue import STUCK_SECONDS
 from nova_snap.context import RequestContext
 from nova_snap.db.session import Database
 from nova_snap.objects.instance import Instance, InstanceFilters, InstanceList
+from nova_snap.objects.instance_action import InstanceAction
 from nova_snap.objects.service import Service
 from nova_snap.objects.snapshot_request import GIVEN_UP, RUNNING, SnapshotRequest
 
@@ -148,24 +149,34 @@ class Reaper:
                     self._end(context, instance, error)
 
     def delete_orphans(self, context: RequestContext) -> None:
-        """Images of requests of which there is nothing else."""
+        """Images, and actions without an end, of requests of which there is nothing else."""
         for request in SnapshotRequest.get_unchanged(context, _ORPHAN_SECONDS):
-            if request.image_id in self._in_hand or _is_wanted(context, request):
+            if request.image_id in self._in_hand or endings.is_wanted(context, request):
                 continue
-            if not SnapshotRequest.reap(context, request.image_id, _LEASE_SECONDS):
+            action = endings.without_end(context, request)
+            if action is not None and _age(_changed(action)) <= _ORPHAN_SECONDS:
+                # Its host may only be rotating backups.
                 continue
-            LOG.warning(
-                "Image %s was made for a %s of instance %s that has ended, and may be left",
-                request.image_id,
-                request.action,
-                request.instance_uuid,
-            )
+            if SnapshotRequest.reap(context, request.image_id, _LEASE_SECONDS):
+                self._clear(context, request, action)
+
+    def _clear(
+        self, context: RequestContext, request: SnapshotRequest, action: InstanceAction | None
+    ) -> None:
+        """:param action: the request's, if it is without an end."""
+        LOG.warning(
+            "Image %s was made for a %s of instance %s that has ended, and may be left",
+            request.image_id,
+            request.action,
+            request.instance_uuid,
+        )
+        if action is None or endings.end(context, self._image_api, request, action):
             # One that was given up goes also if it is active. Forgotten there, if it is gone.
             statuses = None if request.phase == GIVEN_UP else recovery.INCOMPLETE
             recovery.delete_images(self._image_api, context, request.image_id, statuses)
-            if _age(request.created_at) > _FORGET_SECONDS:
-                LOG.error("Image %s is looked for no more: delete it by hand", request.image_id)
-                SnapshotRequest.forget(context, request.image_id)
+        if _age(request.created_at) > _FORGET_SECONDS:
+            LOG.error("Image %s is looked for no more: delete it by hand", request.image_id)
+            SnapshotRequest.forget(context, request.image_id)
 
     def _overlooked(self, context: RequestContext, states: Sequence[str]) -> list[Instance]:
         """Instances of any host; none for service_down_time after the database was away: until
@@ -239,6 +250,10 @@ def _age(moment: datetime.datetime) -> float:
     return (timeutils.utcnow() - moment).total_seconds()
 
 
+def _changed(action: InstanceAction) -> datetime.datetime:
+    return action.updated_at or action.start_time
+
+
 def _waits_since(context: RequestContext, instance: Instance) -> datetime.datetime | None:
     """When the request was sent, for the last time."""
     if instance.snapshot_image_id is not None:
@@ -247,15 +262,3 @@ def _waits_since(context: RequestContext, instance: Instance) -> datetime.dateti
             return request.phase_since
     action = recovery.unfinished_action(context, instance)
     return instance.updated_at if action is None else action.start_time
-
-
-def _is_wanted(context: RequestContext, request: SnapshotRequest) -> bool:
-    """Whether the instance still knows of the image: then it is nobody's orphan."""
-    try:
-        instance = Instance.get_by_uuid(context, request.instance_uuid)
-    except exception.InstanceNotFound:
-        return False
-    return (
-        instance.snapshot_image_id == request.image_id
-        and instance.task_state in task_states.SNAPSHOT_STATES
-    )

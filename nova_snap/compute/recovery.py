@@ -11,7 +11,7 @@ from oslo_log import log
 
 from nova_snap import context as nova_context
 from nova_snap import exception
-from nova_snap.compute import image_sets, records, snapshot_kinds, task_states
+from nova_snap.compute import endings, image_sets, records, snapshot_kinds, task_states
 from nova_snap.context import RequestContext
 from nova_snap.db.session import Database, retry_on_failover
 from nova_snap.objects.instance import Instance, InstanceFilters, InstanceList
@@ -227,7 +227,8 @@ def recover(
         except exception.NovaSnapError:
             LOG.exception("Instance %s could not be recovered", instance.uuid)
     # What was done after an instance was free, such as a rotation, or to one that is gone by now.
-    InstanceActionEvent.fail_unfinished(context, host, _RESTARTED)
+    unknown = endings.end_all(context, image_api, host)
+    InstanceActionEvent.fail_unfinished(context, host, _RESTARTED, spare=unknown)
 
 
 def _recover_instance(
@@ -269,7 +270,7 @@ def _end_well(
 ) -> None:
     """The image is whole; only that could not be written down."""
     if action is not None:
-        action.finish(context, " ".join(warnings) or None, unless_ended=True)
+        endings.end_well(context, action, warnings)
     _free(instance, image_id)
     SnapshotRequest.forget(context, image_id)
 

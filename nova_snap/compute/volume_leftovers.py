@@ -10,7 +10,7 @@ from oslo_log import log
 from oslo_utils import timeutils
 
 from nova_snap import exception
-from nova_snap.compute import recovery, task_states, volume_set
+from nova_snap.compute import endings, recovery, task_states, volume_set
 from nova_snap.compute.periodic import Task
 from nova_snap.compute.recovery import ImageStore
 from nova_snap.compute.volume_set import VolumeAPI
@@ -102,7 +102,7 @@ class VolumeLeftovers:
         self, context: RequestContext, instance: Instance, action: InstanceAction | None
     ) -> None:
         if action is not None:
-            action.finish(context)
+            endings.end_well(context, action)
         instance.end_snapshot()
         instance.save(expected_task_state=[task_states.IMAGE_SNAPSHOT])
 

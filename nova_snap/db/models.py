@@ -230,6 +230,8 @@ class SnapshotRequest(Timestamps, Base):
     action: orm.Mapped[str] = orm.mapped_column(sa.String(64))
     phase: orm.Mapped[str] = orm.mapped_column(sa.String(64))
     phase_since: orm.Mapped[datetime.datetime] = orm.mapped_column(DateTime)
+    # The action's.
+    request_id: orm.Mapped[str | None] = orm.mapped_column(sa.String(255))
     # Whoever puts right what is left of it has it for himself until then.
     reaped_until: orm.Mapped[datetime.datetime | None] = orm.mapped_column(DateTime)
 

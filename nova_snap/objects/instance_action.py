@@ -8,7 +8,7 @@ import dataclasses
 import datetime
 import itertools
 import traceback
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from oslo_utils import timeutils
 
@@ -227,16 +227,20 @@ class InstanceActionEvent:
         self._finish(context, ERROR, reason, reason=reason)
 
     @classmethod
-    def fail_unfinished(cls, context: RequestContext, host: str, reason: str) -> int:
+    def fail_unfinished(
+        cls, context: RequestContext, host: str, reason: str, spare: Container[int] = ()
+    ) -> int:
         """End every step that ``host`` has begun and not ended, and the actions they belong to,
         for a process that did not live to do so.
 
+        :param spare: ids of actions that are left alone.
         :returns: how many there were.
         """
         with context.db.reader() as session:
             found = [
                 (cls._from_row(event), InstanceAction._from_row(action))
                 for event, action in action_queries.unfinished_events_of(session, host)
+                if action.id not in spare
             ]
         for event, action in found:
             event.fail(context, reason)

@@ -39,6 +39,7 @@ class SnapshotRequest:
 
     :ivar action: such as ``createImage``.
     :ivar phase: one of :data:`PHASES`, since ``phase_since`` (UTC, by the clock of whoever said).
+    :ivar request_id: by which its action is found; ``None`` where a service of before it wrote it.
     """
 
     image_id: str
@@ -48,6 +49,7 @@ class SnapshotRequest:
     phase: str
     phase_since: datetime.datetime
     created_at: datetime.datetime
+    request_id: str | None
 
     @staticmethod
     @retry_on_deadlock
@@ -67,6 +69,7 @@ class SnapshotRequest:
                     "host": host,
                     "action": action,
                     "phase": ASKED,
+                    "request_id": context.request_id,
                 },
             )
 

@@ -72,7 +72,9 @@ def long_ago(database: Database) -> None:
     with database.writer() as session:
         session.query(models.SnapshotRequest).update({"phase_since": LONG_AGO})
         session.query(models.Service).update({"last_seen_up": LONG_AGO})
-        session.query(models.InstanceAction).update({"start_time": LONG_AGO})
+        session.query(models.InstanceAction).update(
+            {"start_time": LONG_AGO, "updated_at": LONG_AGO}
+        )
         session.query(models.Instance).update({"updated_at": LONG_AGO})
 
 
