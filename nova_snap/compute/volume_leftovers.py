@@ -77,21 +77,19 @@ class VolumeLeftovers:
         image_id = instance.snapshot_image_id
         # If the image service cannot be asked, then it is left for the next time.
         active = image_id is not None and self._is_active(context, image_id)
-        try:
-            # From here on no API can end it, and nobody else does.
-            instance.task_state = task_states.IMAGE_SNAPSHOT
-            instance.save(expected_task_state=[_CLAIMED])
-        except (exception.UnexpectedTaskState, exception.InstanceNotFound):
+        error = exception.VolumeSnapshotInterrupted(seconds=self._patience)
+        if image_id is not None and not active:
+            LOG.error("Snapshot of instance %s to image %s: %s", instance.uuid, image_id, error)
+            # Before it is taken over: should this process die in between, whoever ends it then
+            # knows nothing of volumes.
+            own = _for_volumes(context, instance)
+            volume_set.discard(self._volume_api, own, volume_ids, image_id)
+        if not _take_over(instance, image_id):
             return
         if active:
             # The API had done all but to say so, and the image needs its snapshots.
             self._complete(context, instance, action)
             return
-        error = exception.VolumeSnapshotInterrupted(seconds=self._patience)
-        LOG.error("Snapshot of instance %s to image %s: %s", instance.uuid, image_id, error)
-        if image_id is not None:
-            own = _for_volumes(context, instance)
-            volume_set.discard(self._volume_api, own, volume_ids, image_id)
         for event in action.events(context) if action is not None else ():
             if event.finish_time is None:
                 event.fail(context, error.for_user())
@@ -112,6 +110,20 @@ class VolumeLeftovers:
             return bool(self._image_api.get(context, image_id)["status"] == "active")
         except exception.ImageNotFound:
             return False
+
+
+def _take_over(instance: Instance, image_id: str | None) -> bool:
+    """Whether it is ours: from here on no API can end it, and nobody else does."""
+    try:
+        instance.refresh()
+        if instance.snapshot_image_id != image_id:
+            # Somebody was faster, and the next request is under way.
+            return False
+        instance.task_state = task_states.IMAGE_SNAPSHOT
+        instance.save(expected_task_state=[_CLAIMED])
+    except (exception.UnexpectedTaskState, exception.InstanceNotFound):
+        return False
+    return True
 
 
 def volumes_of(context: RequestContext, instance: Instance) -> list[str]:

@@ -193,7 +193,13 @@ def discard(
     thread.start()
     thread.join(_MOMENT_SECONDS)
     if thread.is_alive():
-        LOG.warning("The snapshots for image %s are not deleted yet", image_id)
+        LOG.warning(
+            "The snapshots of %s with nova_snap_image_id=%s are not deleted yet; it is tried for "
+            "%.0f minutes, as long as this process runs",
+            ", ".join(sorted({*volume_ids, *(made.volume_id for made in known)})),
+            image_id,
+            _LATER_SECONDS / 60,
+        )
 
 
 def gone(volume_id: str) -> exception.InvalidVolume:
