@@ -4,6 +4,9 @@
 A hypervisor that does not answer holds up only the second. The database may be away for a while:
 the service goes on with what it does, is shown as down after ``service_down_time``, and reports
 again when the database is back.
+
+One that is being stopped takes no new work, and is soon shown as down. It says that it is there all
+the same, as long as it lets end what runs: others would think that this was lost.
 """
 
 import dataclasses
@@ -42,6 +45,7 @@ class Heartbeat:
         self._driver = driver
         self._service: Service | None = None
         self._reporting = True
+        self._draining = False
         self._resources_due = threading.Event()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -60,8 +64,14 @@ class Heartbeat:
         self._thread.start()
         self._resources.start()
 
+    def drain(self) -> None:
+        """Report from now on only that what runs goes on: the service is shown as down after
+        ``service_down_time``, and what the host has is recorded no more."""
+        self._draining = True
+        self._resources_due.set()
+
     def stop(self) -> None:
-        """Report no more; the service is shown as down after ``service_down_time``."""
+        """Report no more."""
         self._stopped.set()
         self._resources_due.set()
         if self._thread.is_alive():
@@ -89,6 +99,9 @@ class Heartbeat:
         if self._service is None:
             self._service = Service.register(self._context, self._host, COMPUTE, self._topic)
             return
+        if self._draining:
+            self._service.report_ending(self._context)
+            return
         try:
             self._service.report(self._context)
         except exception.ServiceNotFound:
@@ -102,7 +115,7 @@ class Heartbeat:
         while True:
             self._resources_due.wait(self._resources_interval)
             self._resources_due.clear()
-            if self._stopped.is_set():
+            if self._draining or self._stopped.is_set():
                 return
             try:
                 self._record_resources()

@@ -234,7 +234,7 @@ class Reaper:
         return SnapshotRequest.reap(context, image_id, _LEASE_SECONDS)
 
     def _is_lost(self, context: RequestContext, instance: Instance) -> bool:
-        """Whether the instance's host has been down for so long."""
+        """Whether the instance's host has been down for so long, and does not just end its work."""
         try:
             service = Service.get_by_host(context, instance.host or "")
         except exception.HostBinaryNotFound:
@@ -242,8 +242,7 @@ class Reaper:
             return changed is not None and _age(changed) > self._timeout
         if service.is_up(self._down_time):
             return False
-        last = service.last_seen_up or service.created_at
-        return service.forced_down or _age(last) > max(self._timeout, self._down_time)
+        return service.forced_down or _age(service.last_sign) > max(self._timeout, self._down_time)
 
 
 def _age(moment: datetime.datetime) -> float:

@@ -77,8 +77,18 @@ class ComputeService:
         """
         if timeout is None:
             timeout = self._conf.graceful_shutdown_timeout
+        # Not its end yet: others would take what runs for lost, and end it.
+        self._heartbeat.drain()
+        try:
+            left = self._let_end(timeout)
+        finally:
+            self._heartbeat.stop()
+        if not left:
+            self._lock.release()
+        return left
+
+    def _let_end(self, timeout: float) -> int:
         until = time.monotonic() + timeout
-        self._heartbeat.stop()
         try:
             rpc.within(_LISTEN_SECONDS, self._listen_no_more)
         except futures.TimeoutError:
@@ -86,10 +96,7 @@ class ComputeService:
         self._volumes.stop()
         self._manager.park()
         left = self._lifecycle.stop(max(0.0, until - time.monotonic()))
-        left += self._manager.stop(max(0.0, until - time.monotonic()))
-        if not left:
-            self._lock.release()
-        return left
+        return left + self._manager.stop(max(0.0, until - time.monotonic()))
 
     def _listen_no_more(self) -> None:
         """Until a broker that hangs is back, and what it has passed on is done."""

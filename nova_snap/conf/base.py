@@ -194,6 +194,10 @@ the guest is as it was, the image is deleted, the server's actions say why; that
 45 seconds, after which the process ends whatever hangs, and which your service manager must grant,
 too. 0 cancels at once.
 
+A service that is stopping takes nothing new, and is shown as down after service_down_time: what is
+asked of it then is treated as for any host that is down, and waits for at most
+snapshot_pending_timeout. What it lets end is safe for as long as this option says.
+
 Requests that still wait for their place go back to RabbitMQ and run after the next start; without
 RabbitMQ (transport_url = fake://) they end with a reason.
 """,

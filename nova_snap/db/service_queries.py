@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from oslo_utils import uuidutils
+from oslo_utils import timeutils, uuidutils
 from sqlalchemy import orm
 
 from nova_snap.db import models
@@ -64,7 +64,7 @@ def service_register(
 def service_report(session: orm.Session, service_id: int, now: datetime.datetime) -> bool:
     """Count one more report. ``False`` if somebody has deleted the service.
 
-    ``updated_at`` stays: it is of what an administrator changed.
+    ``updated_at`` stays: it is of what an administrator changed, and of :func:`service_ends_work`.
     """
     statement = (
         sa.update(models.Service)
@@ -74,6 +74,18 @@ def service_report(session: orm.Session, service_id: int, now: datetime.datetime
             last_seen_up=now,
             updated_at=models.Service.updated_at,
         )
+    )
+    return bool(session.execute(statement).rowcount)  # type: ignore[attr-defined]
+
+
+def service_ends_work(session: orm.Session, service_id: int) -> bool:
+    """Count one more report, not as a sign that new work may come: only ``updated_at`` says when.
+    ``False`` if somebody has deleted the service.
+    """
+    statement = (
+        sa.update(models.Service)
+        .where(models.Service.id == service_id)
+        .values(report_count=models.Service.report_count + 1, updated_at=timeutils.utcnow())
     )
     return bool(session.execute(statement).rowcount)  # type: ignore[attr-defined]
 

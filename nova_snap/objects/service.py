@@ -122,6 +122,23 @@ class Service:
         self.report_count += 1
         self.last_seen_up = now
 
+    def report_ending(self, context: RequestContext) -> None:
+        """Say that the service ends what it has begun, and takes nothing new: it will be down, but
+        what runs there is not lost. See :attr:`last_sign`.
+
+        :raises nova_snap.exception.ServiceNotFound: if somebody has deleted it.
+        """
+        with context.db.writer() as session:
+            if not service_queries.service_ends_work(session, self.id):
+                raise exception.ServiceNotFound(service_id=self.uuid)
+
+    @property
+    def last_sign(self) -> datetime.datetime:
+        """When it was last known to do anything; :attr:`last_seen_up` is when it took new work. An
+        administrator who changes something counts as well: better late than wrongly dead."""
+        signs = (self.created_at, self.updated_at, self.last_seen_up)
+        return max(sign for sign in signs if sign is not None)
+
     def save(self, context: RequestContext) -> None:
         """Write what an administrator may change: disabled, disabled_reason, forced_down.
 

@@ -71,7 +71,9 @@ def long_ago(database: Database) -> None:
     """Everything that there is was written down then."""
     with database.writer() as session:
         session.query(models.SnapshotRequest).update({"phase_since": LONG_AGO})
-        session.query(models.Service).update({"last_seen_up": LONG_AGO})
+        session.query(models.Service).update(
+            {"last_seen_up": LONG_AGO, "updated_at": LONG_AGO, "created_at": LONG_AGO}
+        )
         session.query(models.InstanceAction).update(
             {"start_time": LONG_AGO, "updated_at": LONG_AGO}
         )

@@ -9,6 +9,7 @@ from oslo_utils import timeutils
 
 from nova_snap import exception
 from nova_snap.context import RequestContext
+from nova_snap.db import service_queries
 from nova_snap.db.session import Database
 from nova_snap.objects.service import COMPUTE, ComputeNode, Service
 from tests.fixtures.service import make_context
@@ -58,6 +59,25 @@ class TestService:
         assert found.report_count == made.report_count == 2
         assert found.is_up(DOWN_TIME)
         assert found.updated_at is None, "a report is no change"
+
+    def test_who_only_ends_his_work_is_down_but_not_silent(
+        self, context: RequestContext, database: Database
+    ) -> None:
+        made = register(context)
+        long_ago = timeutils.utcnow() - datetime.timedelta(seconds=1000)
+        with database.writer() as session:
+            values = {"last_seen_up": long_ago, "created_at": long_ago, "updated_at": long_ago}
+            service_queries.service_update(session, made.id, values)
+        found = Service.get_by_id(context, made.id)
+        assert found.last_sign == long_ago
+        found.report_ending(context)
+        again = Service.get_by_id(context, made.id)
+        assert not again.is_up(DOWN_TIME)
+        assert (timeutils.utcnow() - again.last_sign).total_seconds() < DOWN_TIME
+        assert again.report_count == 1
+        again.destroy(context)
+        with pytest.raises(exception.ServiceNotFound):
+            again.report_ending(context)
 
     @pytest.mark.parametrize(
         ("seconds", "up"),
