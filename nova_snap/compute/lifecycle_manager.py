@@ -70,7 +70,7 @@ class LifecycleManager:
             driver,
             self._switch,
             self._terminate,
-            self._terminator.discard_snapshot,
+            self._terminator.snapshot_discarder,
         )
         self._power_sync = PowerSync(conf, database, driver, locks, self._switch)
         self._housekeeping = Periodic(

@@ -33,13 +33,15 @@ _ASKED_FOR: Final = (
 # Longer than a message takes, or a guest that is asked to shut itself down.
 _PATIENCE_SECONDS: Final = 600.0
 
+Discard = Callable[[RequestContext, Instance], None]
+
 
 class Recovery:
     """Of one host.
 
     :param switch: queues what :meth:`nova_snap.compute.switching.Switcher.switch` does.
     :param terminate: queues what :meth:`nova_snap.compute.termination.Terminator.terminate` does.
-    :param discard_snapshot: such as that one's method of this name.
+    :param snapshot_discarder: such as that one's method of this name.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class Recovery:
         driver: ComputeDriver,
         switch: Callable[[RequestContext, str, str], None],
         terminate: Callable[[RequestContext, str], None],
-        discard_snapshot: Callable[[RequestContext, Instance], None],
+        snapshot_discarder: Callable[[], Discard],
     ) -> None:
         self._host: str = conf.host
         self._build_timeout: int = conf.instance_build_timeout
@@ -58,7 +60,7 @@ class Recovery:
         self._driver = driver
         self._switch = switch
         self._terminate = terminate
-        self._discard_snapshot = discard_snapshot
+        self._snapshot_discarder = snapshot_discarder
 
     def recover(self) -> None:
         """Go through the instances that a process of before was busy with.
@@ -67,10 +69,11 @@ class Recovery:
         may still be with the broker; when it comes, the task_state does not announce it any more.
         """
         context = get_admin_context(self._database)
+        discard = self._snapshot_discarder()
         filters = InstanceFilters(host=self._host, task_states=_STATES)
         for instance in InstanceList.get_by_filters(context, filters):
             try:
-                self._recover_instance(instance)
+                self._recover_instance(instance, discard)
             except exception.NovaSnapError:
                 LOG.exception("Instance %s could not be recovered", instance.uuid)
 
@@ -101,7 +104,7 @@ class Recovery:
             else:
                 self._switch(own, instance.uuid, action.method)
 
-    def _recover_instance(self, instance: Instance) -> None:
+    def _recover_instance(self, instance: Instance, discard: Discard) -> None:
         state = instance.task_state
         # A context for each: what is done again is recorded under a request of its own.
         context = get_admin_context(self._database)
@@ -113,7 +116,7 @@ class Recovery:
             error = exception.LifecycleInterrupted(host=self._host, action=str(state))
             self._give_up_build(context, instance, error)
         elif state == task_states.DELETING:
-            self._discard_snapshot(context, instance)
+            discard(context, instance)
             self._terminate(context, instance.uuid)
         else:
             self._recover_switch(context, instance)

@@ -24,8 +24,8 @@ from oslo_utils import timeutils
 
 from nova_snap import exception
 from nova_snap.compute import endings, recovery, snapshot_kinds, task_states, volume_leftovers
+from nova_snap.compute.image_pass import ImagePass, Images
 from nova_snap.compute.periodic import Periodic, Task
-from nova_snap.compute.recovery import ImageStore
 from nova_snap.compute.snapshot_queue import STUCK_SECONDS
 from nova_snap.context import RequestContext
 from nova_snap.db.session import Database
@@ -62,7 +62,7 @@ class Reaper:
     def __init__(
         self,
         conf: cfg.ConfigOpts,
-        image_api: ImageStore,
+        image_api: Images,
         host: str | None = None,
         in_hand: Container[str] = (),
     ) -> None:
@@ -103,6 +103,7 @@ class Reaper:
         """Requests that wait for their host for longer than snapshot_pending_timeout."""
         if not self._timeout:
             return
+        images = ImagePass(self._image_api)
         for instance in self._overlooked(context, snapshot_kinds.ANNOUNCED):
             since = _waits_since(context, instance)
             if since is None or _age(since) <= self._timeout:
@@ -110,12 +111,13 @@ class Reaper:
             # One of a volume-backed server waits for no host: see VolumeLeftovers.
             if not volume_leftovers.volumes_of(context, instance):
                 error = exception.RequestLost(host=instance.host or "-", seconds=self._timeout)
-                self._end(context, instance, error)
+                self._end(context, images, instance, error)
 
     def end_lost(self, context: RequestContext) -> None:
         """Snapshots of hosts that have not reported for longer than that."""
         if not self._timeout:
             return
+        images = ImagePass(self._image_api)
         down: dict[str | None, bool] = {self._host: False}
         for instance in self._overlooked(context, TAKEN_UP):
             host = instance.host
@@ -125,11 +127,12 @@ class Reaper:
                 error = exception.HostLost(
                     host=host, phase=instance.task_state, seconds=self._timeout
                 )
-                self._end(context, instance, error)
+                self._end(context, images, instance, error)
 
     def end_dropped(self, context: RequestContext) -> None:
         """Snapshots of this host that no thread of this process works on, or only one that
         hangs: in a file system that does not answer, say."""
+        images = ImagePass(self._image_api)
         filters = InstanceFilters(host=self._host, task_states=TAKEN_UP)
         for instance in InstanceList.get_by_filters(context, filters):
             image_id = instance.snapshot_image_id
@@ -146,11 +149,15 @@ class Reaper:
                 # It may have ended between the list and the look at what is in hand.
                 instance.refresh()
                 if instance.task_state in TAKEN_UP and instance.snapshot_image_id == image_id:
-                    self._end(context, instance, error)
+                    self._end(context, images, instance, error)
 
     def delete_orphans(self, context: RequestContext) -> None:
         """Images, and actions without an end, of requests of which there is nothing else."""
+        images = ImagePass(self._image_api)
         for request in SnapshotRequest.get_unchanged(context, _ORPHAN_SECONDS):
+            if images.away:
+                # The journal keeps them.
+                return
             if request.image_id in self._in_hand or endings.is_wanted(context, request):
                 continue
             action = endings.without_end(context, request)
@@ -158,10 +165,14 @@ class Reaper:
                 # Its host may only be rotating backups.
                 continue
             if SnapshotRequest.reap(context, request.image_id, _LEASE_SECONDS):
-                self._clear(context, request, action)
+                self._clear(context, images, request, action)
 
     def _clear(
-        self, context: RequestContext, request: SnapshotRequest, action: InstanceAction | None
+        self,
+        context: RequestContext,
+        images: Images,
+        request: SnapshotRequest,
+        action: InstanceAction | None,
     ) -> None:
         """:param action: the request's, if it is without an end."""
         LOG.warning(
@@ -170,10 +181,10 @@ class Reaper:
             request.action,
             request.instance_uuid,
         )
-        if action is None or endings.end(context, self._image_api, request, action):
+        if action is None or endings.end(context, images, request, action):
             # One that was given up goes also if it is active. Forgotten there, if it is gone.
             statuses = None if request.phase == GIVEN_UP else recovery.INCOMPLETE
-            recovery.delete_images(self._image_api, context, request.image_id, statuses)
+            recovery.delete_images(images, context, request.image_id, statuses)
         if _age(request.created_at) > _FORGET_SECONDS:
             LOG.error("Image %s is looked for no more: delete it by hand", request.image_id)
             SnapshotRequest.forget(context, request.image_id)
@@ -205,7 +216,11 @@ class Reaper:
     # -- ending ----------------------------------------------------------------------------
 
     def _end(
-        self, context: RequestContext, instance: Instance, error: exception.NovaSnapError
+        self,
+        context: RequestContext,
+        images: Images,
+        instance: Instance,
+        error: exception.NovaSnapError,
     ) -> None:
         """No image, a reason, task_state None: by one process, and none if the host is faster."""
         left_in, image_id = instance.task_state, instance.snapshot_image_id
@@ -224,7 +239,7 @@ class Reaper:
             if event.finish_time is None:
                 event.fail(context, error.for_user())
         host = instance.host or "-"
-        recovery.give_up(context, self._image_api, instance, image_id, host, action, error)
+        recovery.give_up(context, images, instance, image_id, host, action, error)
 
     def _is_ours(self, context: RequestContext, instance: Instance, image_id: str) -> bool:
         if SnapshotRequest.get(context, image_id) is None:

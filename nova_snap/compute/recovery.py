@@ -12,6 +12,7 @@ from oslo_log import log
 from nova_snap import context as nova_context
 from nova_snap import exception
 from nova_snap.compute import endings, image_sets, records, snapshot_kinds, task_states
+from nova_snap.compute.image_pass import ImagePass, Images
 from nova_snap.context import RequestContext
 from nova_snap.db.session import Database, retry_on_failover
 from nova_snap.objects.instance import Instance, InstanceFilters, InstanceList
@@ -33,15 +34,12 @@ INCOMPLETE = ("queued", "saving", "uploading", "importing", "killed")
 _OF_THE_RECORDS = (db_exception.DBError, exception.SnapshotDropped, exception.HostLost)
 
 
-class ImageStore(ImageUploader, image_sets.Lister, Protocol):
+class ImageStore(ImageUploader, Images, Protocol):
     """The image service, as a compute host uses it."""
-
-    def delete(self, context: RequestContext, image_id: str) -> None:
-        """:raises nova_snap.exception.ImageNotFound:"""
 
 
 def delete_images(
-    image_api: ImageStore,
+    image_api: Images,
     context: RequestContext,
     image_id: str,
     statuses: Container[str] | None = None,
@@ -63,7 +61,7 @@ def delete_images(
 
 
 def _unwanted_further(
-    image_api: ImageStore,
+    image_api: Images,
     context: RequestContext,
     image_id: str,
     statuses: Container[str] | None,
@@ -84,7 +82,7 @@ def _unwanted_further(
     return image_sets.find_further(image_api, context, image_id)
 
 
-def _look_at(image_api: ImageStore, context: RequestContext, image_id: str) -> Mapping[str, Any]:
+def _look_at(image_api: Images, context: RequestContext, image_id: str) -> Mapping[str, Any]:
     try:
         return image_api.get(context, image_id)
     except exception.ImageForbidden:
@@ -92,7 +90,7 @@ def _look_at(image_api: ImageStore, context: RequestContext, image_id: str) -> M
 
 
 def delete_image(
-    image_api: ImageStore,
+    image_api: Images,
     context: RequestContext,
     image_id: str,
     statuses: Container[str] | None = None,
@@ -133,7 +131,7 @@ def delete_image(
 
 
 def _delete_image(
-    image_api: ImageStore,
+    image_api: Images,
     context: RequestContext,
     image_id: str,
     statuses: Container[str] | None,
@@ -148,7 +146,7 @@ def _delete_image(
 
 def give_up(
     context: RequestContext,
-    image_api: ImageStore,
+    image_api: Images,
     instance: Instance,
     image_id: str | None,
     host: str,
@@ -206,7 +204,7 @@ def _is_given_up(context: RequestContext, image_id: str, error: Exception | None
 
 def recover(
     database: Database,
-    image_api: ImageStore,
+    image_api: Images,
     driver: ComputeDriver,
     host: str,
     *,
@@ -214,26 +212,30 @@ def recover(
 ) -> None:
     """End every snapshot of this host that a process of before did not live to end.
 
+    An image service that does not answer holds nothing up for long: the instances are free, with
+    their reasons, and the journal keeps the images for the reaper, which lets whole ones be.
+
     :param messages_survive: a request that was not taken up yet is left alone, because its
         message is still with the broker. Messages inside of a process died with it.
     """
     context = nova_context.get_admin_context(database)
+    images = ImagePass(image_api)
     waiting = snapshot_kinds.ANNOUNCED if messages_survive else ()
     states = [state for state in task_states.SNAPSHOT_STATES if state not in waiting]
     filters = InstanceFilters(host=host, task_states=states)
     for instance in InstanceList.get_by_filters(context, filters):
         try:
-            _recover_instance(context, image_api, driver, instance, host)
+            _recover_instance(context, images, driver, instance, host)
         except exception.NovaSnapError:
             LOG.exception("Instance %s could not be recovered", instance.uuid)
     # What was done after an instance was free, such as a rotation, or to one that is gone by now.
-    unknown = endings.end_all(context, image_api, host)
+    unknown = endings.end_all(context, images, host)
     InstanceActionEvent.fail_unfinished(context, host, _RESTARTED, spare=unknown)
 
 
 def _recover_instance(
     context: RequestContext,
-    image_api: ImageStore,
+    image_api: Images,
     driver: ComputeDriver,
     instance: Instance,
     host: str,
@@ -281,7 +283,7 @@ def unfinished_action(context: RequestContext, instance: Instance) -> InstanceAc
     return next((action for action in actions if action.finish_time is None), None)
 
 
-def _is_active(image_api: ImageStore, context: RequestContext, image_id: str) -> bool:
+def _is_active(image_api: Images, context: RequestContext, image_id: str) -> bool:
     try:
         record: Mapping[str, Any] = image_api.get(context, image_id)
     except exception.NovaSnapError as error:

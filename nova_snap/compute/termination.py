@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The end of an instance."""
 
+from collections.abc import Callable
 from typing import Final
 
 from oslo_log import log
 
 from nova_snap import exception
 from nova_snap.compute import records, recovery, task_states, vm_states
+from nova_snap.compute.image_pass import ImagePass, Images
 from nova_snap.compute.instance_locks import InstanceLocks
-from nova_snap.compute.recovery import ImageStore
 from nova_snap.context import RequestContext
 from nova_snap.objects import instance_action
 from nova_snap.objects.instance import Instance, InstanceFilters, InstanceList
@@ -31,7 +32,7 @@ class Terminator:
     """
 
     def __init__(
-        self, host: str, image_api: ImageStore, driver: ComputeDriver, locks: InstanceLocks
+        self, host: str, image_api: Images, driver: ComputeDriver, locks: InstanceLocks
     ) -> None:
         self._host = host
         self._image_api = image_api
@@ -79,6 +80,7 @@ class Terminator:
 
     def clean_up(self, context: RequestContext) -> None:
         """Remove the guests of instances that were deleted while this host could not be asked."""
+        discard = self.snapshot_discarder()
         filters = InstanceFilters(host=self._host, deleted=True, cleanup_pending=True)
         for instance in InstanceList.get_by_filters(context, filters):
             try:
@@ -88,16 +90,22 @@ class Terminator:
                     else:
                         LOG.info("Removing the guest of instance %s, deleted", instance.uuid)
                         self._driver.destroy(instance)
-                        self.discard_snapshot(context, instance)
+                        discard(context, instance)
                     instance.cleaned_up()
             except exception.NovaSnapError:
                 LOG.exception("The guest of instance %s is left behind", instance.uuid)
 
-    def discard_snapshot(self, context: RequestContext, instance: Instance) -> None:
-        """Delete the image that a snapshot was to become which no process lived to end."""
-        image_id = instance.snapshot_image_id
-        if image_id is not None:
-            recovery.delete_images(self._image_api, context, image_id, recovery.INCOMPLETE)
+    def snapshot_discarder(self) -> Callable[[RequestContext, Instance], None]:
+        """What deletes the image that a snapshot was to become which no process lived to end: for
+        one pass over many instances."""
+        images = ImagePass(self._image_api)
+
+        def discard(context: RequestContext, instance: Instance) -> None:
+            image_id = instance.snapshot_image_id
+            if image_id is not None:
+                recovery.delete_images(images, context, image_id, recovery.INCOMPLETE)
+
+        return discard
 
 
 def _is_back(context: RequestContext, uuid: str) -> bool:

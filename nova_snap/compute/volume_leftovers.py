@@ -11,8 +11,8 @@ from oslo_utils import timeutils
 
 from nova_snap import exception
 from nova_snap.compute import endings, recovery, task_states, volume_set
+from nova_snap.compute.image_pass import ImagePass, Images
 from nova_snap.compute.periodic import Task
-from nova_snap.compute.recovery import ImageStore
 from nova_snap.compute.volume_set import VolumeAPI
 from nova_snap.compute.volume_snapshots import REQUEST_SECONDS
 from nova_snap.context import RequestContext
@@ -34,7 +34,7 @@ class VolumeLeftovers:
     """Ends them, by whichever process sees one first: the volumes' snapshots are deleted, the image
     is, and the instance is free, with a reason. The guest is thawed by its host's driver."""
 
-    def __init__(self, conf: cfg.ConfigOpts, image_api: ImageStore, volume_api: VolumeAPI) -> None:
+    def __init__(self, conf: cfg.ConfigOpts, image_api: Images, volume_api: VolumeAPI) -> None:
         self._host: str = conf.host
         self._patience = REQUEST_SECONDS + conf.cinder.snapshot_timeout + _CLOCKS_SECONDS
         self._image_api = image_api
@@ -53,6 +53,7 @@ class VolumeLeftovers:
         self._end(context, InstanceFilters(host=self._host, task_states=[_CLAIMED]), 0.0)
 
     def _end(self, context: RequestContext, filters: InstanceFilters, patience: float) -> None:
+        images = ImagePass(self._image_api)
         limit = timeutils.utcnow() - datetime.timedelta(seconds=patience)
         for instance in InstanceList.get_by_filters(context, filters):
             volume_ids = volumes_of(context, instance)
@@ -63,20 +64,21 @@ class VolumeLeftovers:
             if since is None or since > limit:
                 continue
             try:
-                self._give_up(context, instance, volume_ids, action)
+                self._give_up(context, images, instance, volume_ids, action)
             except exception.NovaSnapError as error:
                 LOG.warning("Instance %s is left for the next time: %s", instance.uuid, error)
 
     def _give_up(
         self,
         context: RequestContext,
+        images: Images,
         instance: Instance,
         volume_ids: list[str],
         action: InstanceAction | None,
     ) -> None:
         image_id = instance.snapshot_image_id
         # If the image service cannot be asked, then it is left for the next time.
-        active = image_id is not None and self._is_active(context, image_id)
+        active = image_id is not None and _is_active(images, context, image_id)
         error = exception.VolumeSnapshotInterrupted(seconds=self._patience)
         if image_id is not None and not active:
             LOG.error("Snapshot of instance %s to image %s: %s", instance.uuid, image_id, error)
@@ -94,7 +96,7 @@ class VolumeLeftovers:
             if event.finish_time is None:
                 event.fail(context, error.for_user())
         host = instance.host or self._host
-        recovery.give_up(context, self._image_api, instance, image_id, host, action, error)
+        recovery.give_up(context, images, instance, image_id, host, action, error)
 
     def _complete(
         self, context: RequestContext, instance: Instance, action: InstanceAction | None
@@ -104,12 +106,13 @@ class VolumeLeftovers:
         instance.end_snapshot()
         instance.save(expected_task_state=[task_states.IMAGE_SNAPSHOT])
 
-    def _is_active(self, context: RequestContext, image_id: str) -> bool:
-        """:raises nova_snap.exception.NovaSnapError: if the image service cannot be asked."""
-        try:
-            return bool(self._image_api.get(context, image_id)["status"] == "active")
-        except exception.ImageNotFound:
-            return False
+
+def _is_active(images: Images, context: RequestContext, image_id: str) -> bool:
+    """:raises nova_snap.exception.NovaSnapError: if the image service cannot be asked."""
+    try:
+        return bool(images.get(context, image_id)["status"] == "active")
+    except exception.ImageNotFound:
+        return False
 
 
 def _take_over(instance: Instance, image_id: str | None) -> bool:
