@@ -18,6 +18,10 @@ from oslo_log import log
 LOG = log.getLogger(__name__)
 
 
+class QueueClosed(Exception):
+    """Nothing is taken any more."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Ticket:
     """A task that was handed in.
@@ -55,16 +59,22 @@ class FairQueue:
         """Have a task run when its turn has come. What it raises is logged: a task that has
         something to say to others says it itself.
 
-        :returns: how many others come before it; 0 if it begins at once.
-        :raises RuntimeError: after :meth:`close`.
+        :returns: at which place it waits; 0 if it begins at once.
+        :raises QueueClosed: after :meth:`close`.
         """
         with self._changed:
             if not self._open:
-                raise RuntimeError("the queue is closed")
+                raise QueueClosed("the queue is closed")
             self._waiting.setdefault(ticket.group, deque()).append(ticket)
             self._fill()
             order = self._order()
         return order.index(ticket.key) + 1 if ticket.key in order else 0
+
+    def fill(self) -> None:
+        """Have begin what can: also what could not when its turn came, because there was no thread
+        to be had."""
+        with self._changed:
+            self._fill()
 
     def waiting(self) -> list[Hashable]:
         """The keys of what waits, in the order in which it would begin now."""
@@ -124,22 +134,35 @@ class FairQueue:
     def _fill(self) -> None:
         while self._waiting and self._running.total() < self._size:
             group = self._next(self._waiting, self._running, self._served)
-            ticket = self._waiting[group].popleft()
-            if not self._waiting[group]:
-                del self._waiting[group]
+            ticket = self._waiting[group][0]
+            name = f"{self._name}-{next(self._numbers)}"
+            thread = threading.Thread(target=self._run, args=[ticket], name=name, daemon=True)
+            # Before it begins: what it is counted by must be there when it ends.
             self._running[group] += 1
             self._places[ticket] = time.monotonic()
+            try:
+                thread.start()
+            except Exception as error:
+                # The system has no more of them. It keeps its turn; see fill.
+                del self._places[ticket]
+                self._count_less(group)
+                LOG.error("No thread to be had for what waits; it is tried again: %s", error)
+                return
+            self._waiting[group].popleft()
+            if not self._waiting[group]:
+                del self._waiting[group]
             self._served[group] = next(self._turns)
-            name = f"{self._name}-{next(self._numbers)}"
-            threading.Thread(target=self._run, args=[ticket], name=name, daemon=True).start()
+
+    def _count_less(self, group: str) -> None:
+        self._running[group] -= 1
+        if not self._running[group]:
+            del self._running[group]
 
     def _leave(self, ticket: Ticket) -> None:
         if self._places.pop(ticket, None) is None:
             # It was given up.
             return
-        self._running[ticket.group] -= 1
-        if not self._running[ticket.group]:
-            del self._running[ticket.group]
+        self._count_less(ticket.group)
         if not self._running and not self._waiting:
             self._served.clear()
         self._fill()

@@ -120,8 +120,14 @@ class SnapshotMonitor:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        if self._timer is not None:
-            self._timer.start()
+        try:
+            if self._timer is not None:
+                self._timer.start()
+        except BaseException:
+            # The system has no more threads: nobody would tell the first one to end.
+            self._end.set()
+            self._thread.join(_STOP_SECONDS)
+            raise
         return self
 
     def __exit__(

@@ -15,7 +15,7 @@ from oslo_log import log
 
 from nova_snap import exception
 from nova_snap.compute import task_states
-from nova_snap.compute.fair_queue import FairQueue, Ticket
+from nova_snap.compute.fair_queue import FairQueue, QueueClosed, Ticket
 from nova_snap.compute.snapshots import Request
 from nova_snap.context import RequestContext
 from nova_snap.objects import snapshot_request
@@ -84,7 +84,7 @@ class SnapshotQueue:
     def put(self, request: Request) -> None:
         """Have the snapshot taken when its turn has come.
 
-        :raises RuntimeError: after :meth:`close`.
+        :raises nova_snap.compute.fair_queue.QueueClosed: after :meth:`close`.
         """
         key = request.image_id
         entry = _Entry(request, time.monotonic())
@@ -93,7 +93,7 @@ class SnapshotQueue:
         task = functools.partial(self._begin, entry)
         try:
             before = self._queue.submit(Ticket(key, request.instance.project_id, task))
-        except RuntimeError:
+        except QueueClosed:
             self._forget(key)
             raise
         if before:
@@ -106,11 +106,13 @@ class SnapshotQueue:
             self._tell(entry, before)
 
     def look(self, context: RequestContext) -> None:
-        """Say how far those are that wait, and end those that nobody wants any more. Those that
-        hang have no place any more; see the reaper for what becomes of their instances."""
+        """Have begin what there was no thread for, say how far those are that wait, and end those
+        that nobody wants any more. Those that hang have no place any more; see the reaper for what
+        becomes of their instances."""
         if self._timeout:
             for stuck in self._queue.give_up(self._timeout + STUCK_SECONDS):
                 LOG.error("The snapshot to image %s hangs; its place is another's now", stuck)
+        self._queue.fill()
         keys = [str(key) for key in self._queue.waiting()]
         for before, key in enumerate(keys, start=1):
             entry = self._entry(key)

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the tests of the compute manager share."""
 
+import contextlib
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+
+import pytest
 
 from nova_snap.compute import task_states
 from nova_snap.context import RequestContext
@@ -47,3 +51,18 @@ def reason(context: RequestContext, instance: Instance) -> str | None:
     action, *_ = InstanceAction.get_by_instance_uuid(context, instance.uuid)
     assert action.finish_time is not None
     return action.message
+
+
+@contextlib.contextmanager
+def no_more_threads(monkeypatch: pytest.MonkeyPatch, prefix: str) -> Iterator[None]:
+    """None whose name begins with ``prefix`` can be started, as when the system has no more."""
+    start = threading.Thread.start
+
+    def try_to_start(thread: threading.Thread) -> None:
+        if thread.name.startswith(prefix):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", try_to_start)
+        yield

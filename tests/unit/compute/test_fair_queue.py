@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from nova_snap.compute.fair_queue import FairQueue, Ticket
+from nova_snap.compute.fair_queue import FairQueue, QueueClosed, Ticket
+from tests.unit.compute.manager_parts import no_more_threads
 
 SOON = 10
 
@@ -118,7 +119,7 @@ def test_a_closed_queue_hands_back_what_has_not_begun() -> None:
     assert work.queue.close() == ["b1", "a2"]
     assert work.queue.close() == []
     assert work.queue.wait(0.01) == 1
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(QueueClosed, match="closed"):
         work.submit("a3")
     work.end_all()
     assert work.queue.wait(SOON) == 0
@@ -157,3 +158,35 @@ def test_what_hangs_has_no_place_any_more() -> None:
     assert work.queue.wait(0.05) == 1
     work.end_all()
     assert work.wait_begun(3)[2] == "b1"
+
+
+class TestWithoutThreads:
+    """The system has no more of them, for a while."""
+
+    def test_what_cannot_begin_waits(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        work = Work(1)
+        with no_more_threads(monkeypatch, "work"):
+            assert work.submit("a1") == 1
+            assert work.submit("b1") == 2
+        assert work.queue.waiting() == ["a1", "b1"]
+        assert work.queue.wait(0) == 0
+        work.queue.fill()
+        assert work.wait_begun(1) == ["a1"]
+        work.end_all()
+        assert work.wait_begun(2)[1] == "b1"
+        assert work.queue.wait(SOON) == 0
+
+    def test_who_ends_then_leaves_a_free_place(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        work = Work(1)
+        for key in ("a1", "a2", "a3"):
+            work.submit(key)
+        work.wait_begun(1)
+        with no_more_threads(monkeypatch, "work"):
+            work.end("a1")
+            assert work.queue.wait(SOON) == 0
+        assert work.queue.waiting() == ["a2", "a3"]
+        work.submit("b1")
+        assert work.wait_begun(2)[1] == "b1", "a had its turn last"
+        work.end_all()
+        assert work.queue.wait(SOON) == 0
+        assert work.begun == ["a1", "b1", "a2", "a3"]

@@ -21,7 +21,15 @@ from nova_snap.objects.instance_action import InstanceAction, InstanceActionEven
 from nova_snap.objects.snapshot_request import SnapshotRequest, SnapshotTotal
 from nova_snap.virt.fake import FakeDriver, snapshot_data
 from tests.fixtures.images import MemoryImages
-from tests.unit.compute.manager_parts import SIZE, SOON, ended, pending, reason, wait_until
+from tests.unit.compute.manager_parts import (
+    SIZE,
+    SOON,
+    ended,
+    no_more_threads,
+    pending,
+    reason,
+    wait_until,
+)
 
 LONG = 600
 
@@ -153,6 +161,28 @@ class TestQueue:
         assert reason(context, instance) is not None
         if gone == "image":
             assert Instance.get_by_uuid(context, instance.uuid).task_state is None
+
+
+class TestWithoutThreads:
+    def test_a_request_waits_until_there_are_some_again(
+        self,
+        conf: cfg.ConfigOpts,
+        database: Database,
+        images: MemoryImages,
+        driver: FakeDriver,
+        context: RequestContext,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        manager = ComputeManager(conf, database, images, driver)
+        instance, image_id = pending(context, images)
+        with no_more_threads(monkeypatch, "snapshot"):
+            manager.snapshot_instance(context, instance.uuid, image_id)
+        assert queued(context, instance).details == "queued: position 1 on this host"
+        assert image_id in manager._in_hand
+        manager._queue.look(get_admin_context(database))
+        ended(context, instance)
+        assert images.records[image_id]["status"] == "active"
+        assert manager.stop(SOON) == 0
 
 
 class TestStop:

@@ -15,6 +15,7 @@ from nova_snap.objects.instance import Instance
 from nova_snap.objects.instance_action import InstanceAction, InstanceActionEvent
 from tests.fixtures.images import MemoryImages
 from tests.fixtures.service import make_instance
+from tests.unit.compute.manager_parts import no_more_threads
 
 MIB = 1024 * 1024
 SOON = 20
@@ -153,3 +154,26 @@ def test_an_image_service_that_is_down_stops_nothing(
     monitor.progress(1, 2)
     wait_until(lambda: watched.now().snapshot_progress == 50)
     monitor.check()
+
+
+def test_one_that_gets_only_half_of_its_threads_keeps_none(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = InstanceActionEvent.begin(watched.context, watched.action, "snapshot", "host")
+    monitor = SnapshotMonitor(
+        watched.context,
+        watched.images,
+        watched.instance.uuid,
+        watched.image_id,
+        event,
+        timeout=600,
+    )
+    assert monitor._timer is not None
+    monitor._timer.name = "the-second"
+    with (
+        no_more_threads(monkeypatch, "the-second"),
+        pytest.raises(RuntimeError, match="start new thread"),
+        monitor,
+    ):
+        pass
+    assert not monitor._thread.is_alive()
