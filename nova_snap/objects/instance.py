@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
+
+from oslo_db import exception as db_exception
 
 from nova_snap import exception
 from nova_snap.compute import power_state, transitions, vm_states
@@ -175,7 +176,7 @@ class Instance:
             changes["task_state"] = self.task_state
         if not changes:
             return
-        self._write(context, changes, expected, itertools.count())
+        self._write(context, changes, expected, _Tries())
         self._saved.update(changes)
 
     @retry_on_failover
@@ -184,21 +185,36 @@ class Instance:
         context: RequestContext,
         changes: Mapping[str, Any],
         expected: Sequence[str | None] | None,
-        tries: Iterator[int],
+        tries: _Tries,
     ) -> None:
-        again = next(tries) > 0
-        with context.db.writer() as session:
-            if queries.instance_update(session, self.uuid, changes, expected):
-                return
-            row = queries.instance_get(session, self.uuid)
-            if row is None:
-                raise exception.InstanceNotFound(instance_id=self.uuid)
-            if again and all(getattr(row, key) == value for key, value in changes.items()):
-                # The try before was done, and only its answer was lost.
-                return
-            raise exception.UnexpectedTaskState(
-                instance_uuid=self.uuid, expected=list(expected or ()), actual=row.task_state
-            )
+        changed = False
+        try:
+            with context.db.writer() as session:
+                changed = queries.instance_update(session, self.uuid, changes, expected)
+                if not changed:
+                    self._explain(session, changes, expected, tries)
+        except db_exception.DBConnectionError:
+            # Only a commit may be done whose answer is lost. A deadlock's loser, or a statement
+            # that was not answered, has changed nothing.
+            tries.maybe_done = tries.maybe_done or changed
+            raise
+
+    def _explain(
+        self,
+        session: Any,
+        changes: Mapping[str, Any],
+        expected: Sequence[str | None] | None,
+        tries: _Tries,
+    ) -> None:
+        """Why no row was changed; nothing, if that is because a try before has done it."""
+        row = queries.instance_get(session, self.uuid)
+        if row is None:
+            raise exception.InstanceNotFound(instance_id=self.uuid)
+        if tries.maybe_done and all(getattr(row, key) == value for key, value in changes.items()):
+            return
+        raise exception.UnexpectedTaskState(
+            instance_uuid=self.uuid, expected=list(expected or ()), actual=row.task_state
+        )
 
     @staticmethod
     @retry_on_deadlock
@@ -359,6 +375,13 @@ class InstanceList:
                     name="name", value=filters.name or "", reason=str(error)
                 ) from error
             return [Instance._from_row(context, row) for row in rows]
+
+
+@dataclasses.dataclass
+class _Tries:
+    """:ivar maybe_done: one of those before may have been done, and only its answer was lost."""
+
+    maybe_done: bool = False
 
 
 def _as_states(expected: object) -> tuple[str | None, ...] | None:

@@ -23,23 +23,28 @@ PENDING = task_states.IMAGE_SNAPSHOT_PENDING
 
 class LosesConnections(Database):
     """:ivar lose: when the next transaction's connection is lost: before or after its commit.
+    :ivar error: of the next transaction, before it begins.
     :ivar meanwhile: what others do before it is tried again.
     """
 
     lose = ""
+    error: Exception | None = None
     meanwhile: Callable[[], None] = staticmethod(lambda: None)
 
     @contextlib.contextmanager
     def writer(self) -> Iterator[orm.Session]:
         when, self.lose = self.lose, ""
+        error, self.error = self.error, None
         try:
+            if error is not None:
+                raise error
             with super().writer() as session:
                 yield session
                 if when == "before":
                     raise db_exception.DBConnectionError
             if when == "after":
                 raise db_exception.DBConnectionError
-        except db_exception.DBConnectionError:
+        except (db_exception.DBConnectionError, db_exception.DBDeadlock):
             self.meanwhile()
             raise
 
@@ -76,6 +81,36 @@ def test_another_ones_claim_is_not_taken_for_ours(database: LosesConnections) ->
         instance.save(expected_task_state=[None])
     now = Instance.get_by_uuid(context, instance.uuid)
     assert now.snapshot_image_id == theirs.snapshot_image_id
+
+
+@pytest.mark.parametrize(
+    "error", [db_exception.DBDeadlock(), db_exception.DBConnectionError()], ids=["deadlock", "away"]
+)
+def test_who_has_written_nothing_has_not_won(database: LosesConnections, error: Exception) -> None:
+    """Of two that want the same step, and whose changes are alike, one is first."""
+    context = make_context(database)
+    instance = make_instance(context)
+    theirs = Instance.get_by_uuid(context, instance.uuid)
+    theirs.task_state = instance.task_state = task_states.POWERING_OFF
+    theirs.save(expected_task_state=[None])
+    database.error = error
+    with pytest.raises(exception.UnexpectedTaskState):
+        instance.save(expected_task_state=[None])
+
+
+def test_an_answer_that_is_lost_is_remembered_over_a_deadlock(database: LosesConnections) -> None:
+    context = make_context(database)
+    instance = make_instance(context)
+    instance.task_state = task_states.POWERING_OFF
+    database.lose = "after"
+
+    def deadlock_once() -> None:
+        database.meanwhile = lambda: None
+        database.error = db_exception.DBDeadlock()
+
+    database.meanwhile = deadlock_once
+    instance.save(expected_task_state=[None])
+    assert Instance.get_by_uuid(context, instance.uuid).task_state == task_states.POWERING_OFF
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
