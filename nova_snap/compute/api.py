@@ -320,9 +320,10 @@ class API:
 
     def _give_back(self, instance: Instance, kind: Kind) -> bool:
         """Whether the claim was still ours to give back; else the host has taken it up."""
+        image_id = instance.snapshot_image_id
         instance.end_snapshot()
         try:
-            instance.save(expected_task_state=[kind.announced])
+            instance.save(expected_task_state=[kind.announced], expected_image_id=image_id)
         except exception.UnexpectedTaskState:
             return False
         return True

@@ -251,10 +251,10 @@ class ComputeManager:
                 return False
         else:
             self._check_unannounced(context, found, image_id, kind)
-        expected = found.task_state
+        expected, claimed_for = found.task_state, found.snapshot_image_id
         found.task_state = task_states.IMAGE_SNAPSHOT
         found.snapshot_image_id = image_id
-        found.save(expected_task_state=[expected])
+        found.save(expected_task_state=[expected], expected_image_id=claimed_for)
         return True
 
     def _check_unannounced(

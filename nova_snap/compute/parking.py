@@ -68,7 +68,10 @@ class Parking:
         instance, context = request.instance, request.context
         try:
             instance.task_state = request.kind.announced
-            instance.save(expected_task_state=[task_states.IMAGE_SNAPSHOT])
+            instance.save(
+                expected_task_state=[task_states.IMAGE_SNAPSHOT],
+                expected_image_id=request.image_id,
+            )
             SnapshotRequest.advance(
                 context,
                 request.image_id,

@@ -13,8 +13,9 @@ the first die, too.
 
 import contextlib
 import datetime
+import functools
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Final
 
 from oslo_config import cfg
@@ -127,7 +128,8 @@ class Reaper:
                 error = exception.HostLost(
                     host=host, phase=instance.task_state, seconds=self._timeout
                 )
-                self._end(context, images, instance, error)
+                still = functools.partial(self._is_lost, context, instance)
+                self._end(context, images, instance, error, still)
 
     def end_dropped(self, context: RequestContext) -> None:
         """Snapshots of this host that no thread of this process works on, or only one that
@@ -221,20 +223,30 @@ class Reaper:
         images: Images,
         instance: Instance,
         error: exception.NovaSnapError,
+        still: Callable[[], bool] = lambda: True,
     ) -> None:
-        """No image, a reason, task_state None: by one process, and none if the host is faster."""
+        """No image, a reason, task_state None: by one process, and none if the host is faster.
+
+        :param still: whether there is still a reason to, asked last: ``instance`` may be of a list
+            whose first ones took long to end.
+        """
         left_in, image_id = instance.task_state, instance.snapshot_image_id
+        # Before the looks: of a request that comes after this one it would be the wrong one.
+        action = recovery.unfinished_action(context, instance)
+        if not _is_unchanged(instance):
+            return
         if image_id is not None and not self._is_ours(context, instance, image_id):
+            return
+        if not _is_unchanged(instance) or not still():
             return
         if left_in in snapshot_kinds.ANNOUNCED:
             # As the host does when the message comes: which it may, after all.
             try:
                 instance.task_state = task_states.IMAGE_SNAPSHOT
-                instance.save(expected_task_state=[left_in])
+                instance.save(expected_task_state=[left_in], expected_image_id=image_id)
             except (exception.UnexpectedTaskState, exception.InstanceNotFound):
                 return
         LOG.error("Instance %s was left in task_state %s: %s", instance.uuid, left_in, error)
-        action = recovery.unfinished_action(context, instance)
         for event in action.events(context) if action is not None else ():
             if event.finish_time is None:
                 event.fail(context, error.for_user())
@@ -266,6 +278,16 @@ def _age(moment: datetime.datetime) -> float:
 
 def _changed(action: InstanceAction) -> datetime.datetime:
     return action.updated_at or action.start_time
+
+
+def _is_unchanged(instance: Instance) -> bool:
+    """Whether it is still in the same task_state, for the same image; reads it again."""
+    before = instance.task_state, instance.snapshot_image_id
+    try:
+        instance.refresh()
+    except exception.InstanceNotFound:
+        return False
+    return (instance.task_state, instance.snapshot_image_id) == before
 
 
 def _waits_since(context: RequestContext, instance: Instance) -> datetime.datetime | None:

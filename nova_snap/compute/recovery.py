@@ -301,7 +301,7 @@ def _free(instance: Instance, image_id: str | None) -> None:
         ):
             expected = instance.task_state
             instance.end_snapshot()
-            instance.save(expected_task_state=[expected])
+            instance.save(expected_task_state=[expected], expected_image_id=image_id)
     except (exception.InstanceNotFound, exception.UnexpectedTaskState) as error:
         LOG.info("Instance %s is in other hands: %s", instance.uuid, error)
 

@@ -126,7 +126,8 @@ class Snapshots:
     def _take(self, request: Request, event: InstanceActionEvent) -> SnapshotReport:
         context, instance, image_id = request.context, request.instance, request.image_id
         instance.power_state = self._driver.get_info(instance).state
-        instance.save()
+        # It may have waited for long: the claim must still be this one's.
+        instance.save(expected_image_id=image_id)
         LOG.info(
             "Snapshot of instance %s (%s) to image %s begins",
             instance.uuid,
@@ -139,7 +140,7 @@ class Snapshots:
             task_state: str, expected_state: str = task_states.IMAGE_SNAPSHOT
         ) -> None:
             instance.task_state = task_state
-            instance.save(expected_task_state=expected_state)
+            instance.save(expected_task_state=expected_state, expected_image_id=image_id)
 
         with self._monitor(request, event) as monitor:
             further = image_sets.FurtherImages(
@@ -154,7 +155,7 @@ class Snapshots:
         # The progress was written behind this object's back.
         retry_on_failover(instance.refresh)()
         instance.end_snapshot()
-        instance.save(expected_task_state=task_states.IMAGE_UPLOADING)
+        instance.save(expected_task_state=task_states.IMAGE_UPLOADING, expected_image_id=image_id)
         LOG.info(
             "Snapshot of instance %s to image %s is done: method %s, %d bytes of %s",
             instance.uuid,

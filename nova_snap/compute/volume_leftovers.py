@@ -103,8 +103,9 @@ class VolumeLeftovers:
     ) -> None:
         if action is not None:
             endings.end_well(context, action)
+        image_id = instance.snapshot_image_id
         instance.end_snapshot()
-        instance.save(expected_task_state=[task_states.IMAGE_SNAPSHOT])
+        instance.save(expected_task_state=[task_states.IMAGE_SNAPSHOT], expected_image_id=image_id)
 
 
 def _is_active(images: Images, context: RequestContext, image_id: str) -> bool:
@@ -123,7 +124,7 @@ def _take_over(instance: Instance, image_id: str | None) -> bool:
             # Somebody was faster, and the next request is under way.
             return False
         instance.task_state = task_states.IMAGE_SNAPSHOT
-        instance.save(expected_task_state=[_CLAIMED])
+        instance.save(expected_task_state=[_CLAIMED], expected_image_id=image_id)
     except (exception.UnexpectedTaskState, exception.InstanceNotFound):
         return False
     return True

@@ -172,9 +172,10 @@ class VolumeSnapshots:
 
     def _free(self, instance: Instance) -> None:
         """Never raises: whatever has become of the instance, the snapshot has ended."""
+        image_id = instance.snapshot_image_id
         instance.end_snapshot()
         try:
-            instance.save(expected_task_state=[_KIND.announced])
+            instance.save(expected_task_state=[_KIND.announced], expected_image_id=image_id)
         except (exception.UnexpectedTaskState, exception.InstanceNotFound) as error:
             LOG.info("Instance %s is in other hands: %s", instance.uuid, error)
         except Exception:

@@ -62,17 +62,18 @@ def instance_update(
     session: orm.Session,
     uuid: str,
     values: Mapping[str, Any],
-    expected_task_states: Sequence[str | None] | None = None,
+    expected: Mapping[str, Sequence[str | None]] | None = None,
 ) -> bool:
-    """Set columns in one statement; with expected states it is a compare-and-swap.
+    """Set columns in one statement; with expected values it is a compare-and-swap.
 
+    :param expected: what may be in a column, by its name.
     :returns: whether a row was changed.
     """
     statement = sa.update(models.Instance).where(
         models.Instance.uuid == uuid, models.Instance.deleted == 0
     )
-    if expected_task_states is not None:
-        statement = statement.where(_in_or_null(models.Instance.task_state, expected_task_states))
+    for name, allowed in (expected or {}).items():
+        statement = statement.where(_in_or_null(_column(name), allowed))
     columns = {_column(key): value for key, value in values.items()}
     result = session.execute(statement.values(columns))
     return bool(result.rowcount)  # type: ignore[attr-defined]

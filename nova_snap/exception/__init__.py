@@ -13,7 +13,8 @@ A class carries its data as attributes and formats its own message; none knows H
     |   |   ImagePropertyNotFound, VolumeNotFound, VolumeSnapshotNotFound
     |   +-- FlavorNotFound, FlavorExtraSpecNotFound, MetadataItemNotFound, ConsoleNotAvailable
     +-- Conflict
-    |   +-- InstanceInvalidState, UnexpectedTaskState, InstanceNotReady, AlreadyAdopted
+    |   +-- InstanceInvalidState, UnexpectedTaskState, SnapshotReplaced, InstanceNotReady,
+    |   |   AlreadyAdopted
     |   +-- FlavorExists, FlavorIdExists, InstanceBusy, ServiceHasInstances, HostDown
     +-- Invalid
     |   +-- InvalidTransition, InvalidImageProperty, InvalidFilter, InvalidInstancePrimitive,

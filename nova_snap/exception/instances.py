@@ -66,6 +66,20 @@ class UnexpectedTaskState(Conflict):
     )
 
 
+class SnapshotReplaced(UnexpectedTaskState):
+    """A step of a snapshot found the instance claimed for another one, or for none.
+
+    :ivar image_id: that it is claimed for.
+    """
+
+    image_id: str | None
+    msg = (
+        "Instance {self.instance_uuid} is in {self.actual} for image {self.image_id} by now: its "
+        "state was reset meanwhile"
+    )
+    user_msg = "The instance's state was reset before the snapshot was done."
+
+
 class AlreadyAdopted(Conflict):
     instance_uuid: str
     host: str

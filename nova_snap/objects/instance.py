@@ -156,24 +156,33 @@ class Instance:
                 session.flush()
             self._load(row)
 
-    def save(self, expected_task_state: object = UNSET) -> None:
+    def save(self, expected_task_state: object = UNSET, expected_image_id: object = UNSET) -> None:
         """Write what was changed since the instance was read.
 
         :param expected_task_state: a state, or a list of states, ``None`` being one: the row is
             changed only if it is in one of them, in one SQL statement.
-        :raises nova_snap.exception.UnexpectedTaskState: if it is in another one.
+        :param expected_image_id: the same of snapshot_image_id: a task_state says what is being
+            done, but not for whom.
+        :raises nova_snap.exception.UnexpectedTaskState: if it is in another one;
+            :class:`nova_snap.exception.SnapshotReplaced`, if it is only for another image.
         :raises nova_snap.exception.InstanceNotFound: if it was deleted meanwhile.
         :raises nova_snap.exception.InvalidTransition: if the step is not in the table.
         """
         context = self._bound()
         values = self._values()
         changes = {key: value for key, value in values.items() if value != self._saved[key]}
-        expected = _as_states(expected_task_state)
+        expected: dict[str, Sequence[str | None]] = {}
+        states = _as_states(expected_task_state)
         if "task_state" in changes:
-            transitions.check(expected or (self._saved["task_state"],), self.task_state)
-        if expected is not None:
-            # Said even if it is unchanged in memory: the row may have moved on.
-            changes["task_state"] = self.task_state
+            transitions.check(states or (self._saved["task_state"],), self.task_state)
+        if states is not None:
+            expected["task_state"] = states
+        if expected_image_id is not UNSET:
+            expected["snapshot_image_id"] = [
+                None if expected_image_id is None else str(expected_image_id)
+            ]
+        # Said even if they are unchanged in memory: the row may have moved on.
+        changes.update({name: values[name] for name in expected})
         if not changes:
             return
         self._write(context, changes, expected, _Tries())
@@ -184,7 +193,7 @@ class Instance:
         self,
         context: RequestContext,
         changes: Mapping[str, Any],
-        expected: Sequence[str | None] | None,
+        expected: Mapping[str, Sequence[str | None]],
         tries: _Tries,
     ) -> None:
         changed = False
@@ -203,7 +212,7 @@ class Instance:
         self,
         session: Any,
         changes: Mapping[str, Any],
-        expected: Sequence[str | None] | None,
+        expected: Mapping[str, Sequence[str | None]],
         tries: _Tries,
     ) -> None:
         """Why no row was changed; nothing, if that is because a try before has done it."""
@@ -212,8 +221,17 @@ class Instance:
             raise exception.InstanceNotFound(instance_id=self.uuid)
         if tries.maybe_done and all(getattr(row, key) == value for key, value in changes.items()):
             return
-        raise exception.UnexpectedTaskState(
-            instance_uuid=self.uuid, expected=list(expected or ()), actual=row.task_state
+        states = list(expected.get("task_state", ()))
+        images = expected.get("snapshot_image_id", [row.snapshot_image_id])
+        error = exception.UnexpectedTaskState
+        replaced = row.snapshot_image_id not in images
+        if replaced and (not states or row.task_state in (*states, None)):
+            error = exception.SnapshotReplaced
+        raise error(
+            instance_uuid=self.uuid,
+            expected=states,
+            actual=row.task_state,
+            image_id=row.snapshot_image_id,
         )
 
     @staticmethod

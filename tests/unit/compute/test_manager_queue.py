@@ -21,7 +21,9 @@ from nova_snap.objects.instance_action import InstanceAction, InstanceActionEven
 from nova_snap.objects.snapshot_request import SnapshotRequest, SnapshotTotal
 from nova_snap.virt.fake import FakeDriver, snapshot_data
 from tests.fixtures.images import MemoryImages
+from tests.fixtures.service import make_context
 from tests.unit.compute.manager_parts import (
+    PENDING,
     SIZE,
     SOON,
     ended,
@@ -161,6 +163,45 @@ class TestQueue:
         assert reason(context, instance) is not None
         if gone == "image":
             assert Instance.get_by_uuid(context, instance.uuid).task_state is None
+
+
+class TestReset:
+    def test_a_request_whose_claim_was_reset_lets_the_next_one_be(
+        self,
+        conf: cfg.ConfigOpts,
+        database: Database,
+        images: MemoryImages,
+        driver: FakeDriver,
+        context: RequestContext,
+    ) -> None:
+        """An administrator resets the state of an instance that waits for its place, and its owner
+        asks again: both requests are in the queue, and the claim is the second one's."""
+        conf.set_override("max_concurrent_snapshots", 1)
+        manager = ComputeManager(conf, database, images, driver)
+        images.go_on.clear()
+        running, image_id = pending(context, images)
+        manager.snapshot_instance(context, running.uuid, image_id)
+        assert images.uploading.wait(SOON)
+        instance, old_image = pending(context, images)
+        manager.snapshot_instance(context, instance.uuid, old_image)
+        reset = Instance.get_by_uuid(context, instance.uuid)
+        reset.end_snapshot()
+        reset.save()
+
+        again = make_context(database)
+        new_image = images.create(again, {"name": "again"})["id"]
+        reset.task_state, reset.snapshot_image_id = PENDING, new_image
+        reset.save(expected_task_state=[None])
+        InstanceAction.start(again, instance.uuid, "createImage")
+        manager.snapshot_instance(again, instance.uuid, new_image)
+        images.go_on.set()
+        ended(context, instance)
+        assert manager.stop(SOON) == 0
+        second, first = InstanceAction.get_by_instance_uuid(context, instance.uuid)
+        assert (second.finish_time is not None, second.message) == (True, None)
+        assert first.message == "The instance's state was reset before the snapshot was done."
+        assert old_image not in images.records
+        assert images.records[new_image]["status"] == "active"
 
 
 class TestWithoutThreads:

@@ -242,6 +242,84 @@ class TestLost:
         assert not is_free(context, instance)
 
 
+class SlowImages(MemoryImages):
+    """:ivar meanwhile: what happens while the first image is asked for."""
+
+    meanwhile: Callable[[], None] | None = None
+
+    def _enter(self, method: str) -> None:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        super()._enter(method)
+
+
+class TestOldList:
+    """The first of a list takes long to end, and the others are not what they were."""
+
+    @pytest.fixture
+    def images(self) -> SlowImages:
+        return SlowImages()
+
+    @staticmethod
+    def two(
+        context: RequestContext, database: Database, images: SlowImages
+    ) -> tuple[Service, Instance, Instance]:
+        """A host that is down, and its snapshots in the order in which they are ended."""
+        service = Service.register(context, ELSEWHERE, COMPUTE, "topic")
+        state = task_states.IMAGE_SNAPSHOT
+        later, _ = asked(context, images, task_state=state)
+        first, _ = asked(context, images, task_state=state)
+        long_ago(database)
+        return service, first, later
+
+    def test_a_request_that_came_after_it_is_left_alone(
+        self,
+        make: Callable[..., Reaper],
+        database: Database,
+        context: RequestContext,
+        admin: RequestContext,
+        images: SlowImages,
+    ) -> None:
+        _, first, later = self.two(context, database, images)
+        again = make_context(database)
+        new_image = str(uuid.uuid4())
+
+        def end_and_ask_again() -> None:
+            """As the host's next start does, and then a user."""
+            found = now(again, later)
+            (action,) = InstanceAction.get_by_instance_uuid(again, later.uuid)
+            action.finish(again, "restarted")
+            found.end_snapshot()
+            found.save()
+            InstanceAction.start(again, later.uuid, "createImage")
+            found.task_state, found.snapshot_image_id = task_states.IMAGE_SNAPSHOT, new_image
+            found.save(expected_task_state=[None])
+
+        images.meanwhile = end_and_ask_again
+        make().end_lost(admin)
+        assert is_free(context, first)
+        assert now(context, later).snapshot_image_id == new_image
+        newest, _ = InstanceAction.get_by_instance_uuid(context, later.uuid)
+        assert newest.finish_time is None
+        assert InstanceFault.latest_by_instance_uuids(context, [later.uuid]) == {}
+
+    def test_a_host_that_is_back_keeps_what_it_works_on(
+        self,
+        make: Callable[..., Reaper],
+        database: Database,
+        context: RequestContext,
+        admin: RequestContext,
+        images: SlowImages,
+    ) -> None:
+        service, first, later = self.two(context, database, images)
+        images.meanwhile = lambda: service.report(admin)
+        make().end_lost(admin)
+        assert is_free(context, first)
+        assert not is_free(context, later)
+        assert now(context, later).snapshot_image_id in images.records
+
+
 class TestDatabaseAway:
     """Who could not report for as long is not down, and whom nobody could ask is not lost."""
 

@@ -386,3 +386,43 @@ class TestFaults:
     def test_an_instance_without_a_fault(self, context: RequestContext) -> None:
         made = make_instance(context)
         assert InstanceFault.latest_by_instance_uuids(context, [made.uuid]) == {}
+
+
+class TestWhoseSnapshot:
+    """A task_state says what is being done, and not for whom."""
+
+    def test_a_step_is_refused_where_another_one_has_the_instance(
+        self, context: RequestContext
+    ) -> None:
+        first, second = str(uuid.uuid4()), str(uuid.uuid4())
+        state = task_states.IMAGE_SNAPSHOT
+        instance = make_instance(context, task_state=state, snapshot_image_id=first)
+        reset = Instance.get_by_uuid(context, instance.uuid)
+        reset.snapshot_image_id = second
+        reset.save()
+        instance.task_state = task_states.IMAGE_PENDING_UPLOAD
+        with pytest.raises(exception.SnapshotReplaced) as caught:
+            instance.save(expected_task_state=state, expected_image_id=first)
+        assert (caught.value.actual, caught.value.image_id) == (state, second)
+        assert Instance.get_by_uuid(context, instance.uuid).task_state == state
+        reset.task_state = task_states.IMAGE_PENDING_UPLOAD
+        reset.save(expected_task_state=state, expected_image_id=second)
+        now = Instance.get_by_uuid(context, instance.uuid)
+        assert (now.task_state, now.snapshot_image_id) == (reset.task_state, second)
+
+    def test_one_that_is_in_another_state_is_that_first_of_all(
+        self, context: RequestContext
+    ) -> None:
+        instance = make_instance(context, task_state=task_states.DELETING)
+        with pytest.raises(exception.UnexpectedTaskState) as caught:
+            instance.save(expected_task_state=[None], expected_image_id="another")
+        assert type(caught.value) is exception.UnexpectedTaskState
+
+    def test_it_is_looked_at_where_nothing_is_to_be_written(self, context: RequestContext) -> None:
+        instance = make_instance(context)
+        instance.save(expected_image_id=None)
+        with pytest.raises(exception.SnapshotReplaced):
+            instance.save(expected_image_id="another")
+        instance.destroy()
+        with pytest.raises(exception.InstanceNotFound):
+            instance.save(expected_image_id=None)
