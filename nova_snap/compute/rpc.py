@@ -76,23 +76,61 @@ def close(transport: oslo_messaging.Transport) -> None:
         LOG.warning("The connections to the broker cannot be closed; it may be down")
 
 
-def within(seconds: float, call: Callable[[], Any]) -> Any:
-    """Call, and be back after that at the latest: where the library waits for a broker that is
-    down or hangs, it does so for as long as that takes, and heeds no timeout.
+class TooManyCalls(Exception):
+    """So many calls hang that another one would, too."""
 
-    :raises concurrent.futures.TimeoutError: if it is not back; its thread is when the broker is,
-        or ends with the process.
+
+class Calls:
+    """Makes calls that are left behind if they hang.
+
+    Each that is keeps a thread until the broker is back: there must not be more of them with every
+    request. Calls that end in time are not counted, however slow they are.
+
+    :param most: how many may hang at the same time; ``None`` for any number.
     """
-    answer: futures.Future[Any] = futures.Future()
 
-    def run() -> None:
+    def __init__(self, most: int | None = None) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._left: set[futures.Future[Any]] = set()
+
+    def within(self, seconds: float, call: Callable[[], Any]) -> Any:
+        """Call, and be back after that at the latest: where the library waits for a broker that is
+        down or hangs, it does so for as long as that takes, and heeds no timeout.
+
+        :raises concurrent.futures.TimeoutError: if it is not back; its thread is when the broker
+            is, or ends with the process.
+        :raises TooManyCalls: at once, if there are too many such threads.
+        """
+        with self._lock:
+            if self._most is not None and len(self._left) >= self._most:
+                raise TooManyCalls(f"{len(self._left)} calls have not come back")
+        answer: futures.Future[Any] = futures.Future()
+
+        def run() -> None:
+            try:
+                answer.set_result(call())
+            except BaseException as error:
+                answer.set_exception(error)
+
+        threading.Thread(target=run, name="rpc-call", daemon=True).start()
         try:
-            answer.set_result(call())
-        except BaseException as error:
-            answer.set_exception(error)
+            return answer.result(seconds)
+        except futures.TimeoutError:
+            with self._lock:
+                self._left.add(answer)
+            # At once, if it is just back.
+            answer.add_done_callback(self._is_back)
+            raise
 
-    threading.Thread(target=run, name="rpc-call", daemon=True).start()
-    return answer.result(seconds)
+    def _is_back(self, answer: futures.Future[Any]) -> None:
+        with self._lock:
+            self._left.discard(answer)
+
+
+def within(seconds: float, call: Callable[[], Any]) -> Any:
+    """See :meth:`Calls.within`; for a process that ends."""
+    return Calls().within(seconds, call)
 
 
 def target(conf: cfg.ConfigOpts, server: str | None = None) -> oslo_messaging.Target:

@@ -18,6 +18,9 @@ from nova_snap.objects.instance import Instance
 # What sending takes, besides waiting for the answer.
 _SLACK_SECONDS: Final = 2.0
 
+# Of calls that hang, with a thread each, until RabbitMQ is back.
+_MOST_HANGING: Final = 16
+
 # A driver that makes one more connection lets the library's own error through.
 _UNREACHABLE = (oslo_messaging.MessagingException, kombu_exceptions.KombuError, OSError)
 
@@ -34,6 +37,7 @@ class ComputeAPI:
 
     def __init__(self, conf: cfg.ConfigOpts, transport: oslo_messaging.Transport) -> None:
         self._call_timeout: int = conf.rpc.call_timeout
+        self._calls = rpc.Calls(_MOST_HANGING)
         self._client = oslo_messaging.get_rpc_client(
             transport,
             rpc.target(conf),
@@ -151,9 +155,12 @@ class ComputeAPI:
         cctxt = self._client.prepare(server=host, version=version, timeout=self._call_timeout)
         call = functools.partial(cctxt.call, ctxt, method, instance=instance.uuid, **kwargs)
         try:
-            answer: dict[str, Any] = rpc.within(self._call_timeout + _SLACK_SECONDS, call)
+            answer: dict[str, Any] = self._calls.within(self._call_timeout + _SLACK_SECONDS, call)
         except (oslo_messaging.MessagingTimeout, futures.TimeoutError) as error:
             reason = f"no answer within {self._call_timeout} s"
+            raise exception.MessagingUnavailable(host=host, reason=reason) from error
+        except rpc.TooManyCalls as error:
+            reason = f"{error}: RabbitMQ does not answer"
             raise exception.MessagingUnavailable(host=host, reason=reason) from error
         except (*_UNREACHABLE, oslo_messaging.RemoteError) as error:
             raise exception.MessagingUnavailable(host=host, reason=str(error)) from error

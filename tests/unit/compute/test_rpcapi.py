@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages while there is no broker; with one they are among the integration tests."""
 
+import contextlib
 import logging
+import threading
 import time
 import traceback
 from collections.abc import Iterator
+from concurrent import futures
 
 import oslo_messaging
 import pytest
@@ -57,6 +60,54 @@ def test_a_call_without_a_broker(
     began = time.monotonic()
     rpc.close(transport)
     assert time.monotonic() - began < SOON
+
+
+def test_calls_that_hang_do_not_pile_up(
+    conf: cfg.ConfigOpts,
+    transport: oslo_messaging.Transport,
+    context: RequestContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each keeps a thread until the broker is back: the next one is refused at once."""
+    conf.set_override("call_timeout", 1, "rpc")
+    monkeypatch.setattr(rpcapi, "_MOST_HANGING", 2)
+    hosts = rpcapi.ComputeAPI(conf, transport)
+    instance = make_instance(context)
+    for _ in range(2):
+        with pytest.raises(exception.MessagingUnavailable, match="no answer within 1 s"):
+            hosts.get_console_output(context, instance, None)
+    with pytest.raises(exception.MessagingUnavailable, match="2 calls have not come back"):
+        hosts.get_console_output(context, instance, None)
+
+
+class TestCalls:
+    def test_one_that_comes_back_makes_room(self) -> None:
+        calls, back, ended = rpc.Calls(1), threading.Event(), threading.Event()
+
+        def hang() -> None:
+            assert back.wait(SOON)
+
+        with pytest.raises(futures.TimeoutError):
+            calls.within(0.01, hang)
+        with pytest.raises(rpc.TooManyCalls, match="1 calls"):
+            calls.within(SOON, ended.set)
+        assert not ended.is_set()
+        back.set()
+        until = time.monotonic() + SOON
+        while not ended.is_set():
+            assert time.monotonic() < until
+            with contextlib.suppress(rpc.TooManyCalls):
+                calls.within(SOON, ended.set)
+
+    def test_the_answer_and_the_error_are_the_calls_own(self) -> None:
+        def fail() -> None:
+            raise ValueError("a mistake")
+
+        calls = rpc.Calls(1)
+        for _ in range(3):
+            assert calls.within(SOON, lambda: 42) == 42
+            with pytest.raises(ValueError, match="a mistake"):
+                calls.within(SOON, fail)
 
 
 def test_the_password_of_the_broker_is_in_no_log_and_no_error(
