@@ -246,7 +246,7 @@ def test_a_request_that_hangs_does_not_keep_the_host_from_stopping(
         left = nova_snap_all.stop_both(server, host, 1)
         took = time.monotonic() - began
     assert took < SOON / 3
-    assert host.granted == 0
+    assert 0 < host.granted <= 0.5
     # So the process is ended, and does not wait for the thread.
     assert left == 1
 
