@@ -64,4 +64,4 @@ def stop_both(server: APIServer, service: ComputeService, timeout: float) -> int
     # It has a bound of its own, which is over at about the same time.
     rest = max(0.0, until - time.monotonic()) + 2 * REFUSE_SECONDS
     futures.wait([ended], timeout=rest)
-    return left + (not (ended.done() and ended.result()))
+    return left + (not (ended.done() and ended.result(timeout=0)))
