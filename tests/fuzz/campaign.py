@@ -70,9 +70,10 @@ class Campaign:
         ):
             # Half of the time each: they find different things.
             engine, share = ("coverage", left / 2) if coverage else ("outcome", left)
-            result, end = self._work(engine, share, self._seed + lost)
+            result, code, end = self._work(engine, share, self._seed + lost)
             summary.add(result)
-            if not result["ended"]:
+            # It may be through with its inputs, and find something when it puts its things away.
+            if not result["ended"] or code != 0:
                 lost += 1
                 summary.findings.append(self._lost(end, lost))
             coverage = False
@@ -80,8 +81,11 @@ class Campaign:
                 break
         return summary
 
-    def _work(self, engine: str, seconds: float, seed: int) -> tuple[dict[str, Any], str]:
-        """One worker's result, and how it ended."""
+    def _work(
+        self, engine: str, seconds: float, seed: int
+    ) -> tuple[dict[str, Any], int | None, str]:
+        """One worker's result, its exit code (``None`` if it did not end), and that in words."""
+        code = None
         (self._directory / "result.json").unlink(missing_ok=True)
         arguments = [self._name, "--directory", str(self._directory), "--engine", engine]
         arguments += ["--seconds", str(seconds), "--seed", str(seed)]
@@ -97,7 +101,7 @@ class Campaign:
             finally:
                 worker.kill()
                 worker.wait()
-        return self._result(), end
+        return self._result(), code, end
 
     def _result(self) -> dict[str, Any]:
         nothing = {"executions": 0, "seconds": 0.0, "outcomes": 0, "peak_mib": 0, "findings": []}

@@ -20,7 +20,10 @@ MEMORY = 3 << 30
 
 
 def main() -> int:
-    """:returns: 0; what was found is in the directory."""
+    """:returns: 0; what was found is in the directory.
+
+    :raises Exception: that of a target which finds something when it is closed.
+    """
     parser = argparse.ArgumentParser(prog="tests.fuzz.worker")
     parser.add_argument("target", choices=targets.NAMES)
     parser.add_argument("--seconds", type=float, default=10.0)
@@ -40,6 +43,7 @@ def main() -> int:
         if options.replay is not None:
             for data in unpack(options.replay.read_bytes()):
                 target.run(data)
+            target.close()
             return 0
         recorder = Recorder(target, options.directory)
         if options.engine == "coverage":
