@@ -11,7 +11,8 @@ from tests.load.installation import Installation
 from tests.load.plan import Plan
 from tests.load.run import run
 
-PLAN = Plan(instances=14, requests=40, late=4, rounds=2, delay=0.1, places=2)
+# As many snapshots wait as it takes to see that the late project does not.
+PLAN = Plan(instances=40, requests=80, late=2, rounds=2, delay=0.1, places=1)
 
 
 def test_everything_is_answered_and_ends(
@@ -20,7 +21,8 @@ def test_everything_is_answered_and_ends(
     said: list[str] = []
     with Installation(tmp_path, PLAN, rabbitmq, mariadb, trusted_glance) as installation:
         judged = run(installation, said.append)
-    missed = [figure for figure in figures(PLAN, judged) if figure.reached is False]
+    found = figures(PLAN, judged)
+    missed = [figure for figure in found if not figure.reached]
     assert not missed, "\n".join([*map(str, missed), *said])
-    assert all(each.outcome.active for each in judged)
+    assert "fairness" in {figure.name for figure in found}
     assert any(each.outcome.refused for each in judged), "no instance was asked for twice at once"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MICROVERSION = "2.96"
-BUSY = (403, 409, 413, 429, 503)
+CONFLICT, BUSY = 409, 503
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,16 @@ class Answer:
 
     @property
     def refused(self) -> bool:
-        """Whether it was refused as it should be."""
-        return self.status in BUSY and bool(self.reason)
+        """Whether it was refused in words: the server has a snapshot under way, or the API is
+        busy. See ``waited`` for whether the latter can be."""
+        return self.status in (CONFLICT, BUSY) and bool(self.reason)
+
+    def waited(self, seconds: float) -> bool:
+        """Whether it is a 503 that came as late as one may.
+
+        :param seconds: of ``[api] queue_timeout``.
+        """
+        return self.status == BUSY and bool(self.reason) and self.seconds >= seconds
 
 
 class Asker:

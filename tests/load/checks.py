@@ -16,8 +16,9 @@ from typing import Any
 import requests
 
 from nova_snap.virt.fake import snapshot_data
+from tests.load.asking import BUSY
 from tests.load.installation import ADMIN, Installation
-from tests.load.plan import USER
+from tests.load.plan import USER, Plan
 from tests.load.rounds import Asked, Round
 
 AT_ONCE = 8
@@ -52,8 +53,7 @@ def judge(installation: Installation, made: Round) -> Outcome:
     """Look at everything that a round has left, and delete its images."""
     found = Outcome()
     _settle(installation)
-    bound = installation.plan.answer_seconds
-    found.problems += bad_answers(made, bound, found.refused)
+    found.problems += bad_answers(made, installation.plan, found.refused)
     found.problems += [f"instance {uuid} stays in {state}" for uuid, state in made.stuck.items()]
     actions = asyncio.run(_actions(installation))
     images = _images(installation)
@@ -76,26 +76,30 @@ def _settle(installation: Installation) -> None:
         time.sleep(0.2)
 
 
-def bad_answers(made: Round, bound: float, refused: Counter[int]) -> Iterator[str]:
-    """What is wrong with the answers.
+def bad_answers(made: Round, plan: Plan, refused: Counter[int]) -> Iterator[str]:
+    """What is wrong with the answers: a server is busy (409), or the API was for too long (503),
+    and nothing else is a reason to refuse.
 
-    :param bound: seconds that each may take.
     :param refused: is added up, by status.
     """
     for each in made.asked:
         answer = each.answer
         if answer.refused:
             refused[answer.status] += 1
-        elif not answer.accepted:
+        if answer.status == BUSY and not answer.waited(plan.queue_seconds):
+            yield f"{each.wanted.name}: 503 after {answer.seconds:.1f} s: {answer.body}"
+        elif not answer.accepted and not answer.refused:
             yield f"{each.wanted.name}: {answer.status} {answer.error or answer.body}"
         if not answer.request_id:
             yield f"{each.wanted.name}: the answer has no request id"
     for answer in made.reads:
-        if answer.status != 200 and not answer.refused:
-            yield f"a GET: {answer.status} {answer.error or answer.body}"
+        if answer.status != 200 and not answer.waited(plan.queue_seconds):
+            said = answer.error or answer.body
+            yield f"a GET: {answer.status} after {answer.seconds:.1f} s: {said}"
     for answers in made.reads_after.values():
         if late := sum(answer.refused for answer in answers):
             yield f"{late} GETs were refused although nothing was waiting before them"
+    bound = plan.answer_seconds
     slow = [answer.seconds for answer in _all(made) if answer.seconds > bound]
     if slow:
         yield f"{len(slow)} answers took longer than {bound:g} s, the slowest {max(slow):.1f} s"

@@ -114,6 +114,7 @@ class Installation:
                 "transport_url": self._rabbitmq.make_vhost(self._vhost),
                 "max_concurrent_snapshots": self.plan.places,
             },
+            "api": {"queue_timeout": self.plan.queue_seconds},
             "database": {"connection": self._mariadb.create_database(self._database)},
             "fake": {"snapshot_delay": self.plan.delay, "snapshot_size": self.plan.size},
             "glance": {"api_servers": self.glance.url},

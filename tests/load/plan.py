@@ -11,6 +11,7 @@ from dataclasses import dataclass
 BURST = {"shop": 0.6, "bank": 0.3, "club": 0.1}
 LATE = "desk"
 USER = "kim"
+_HOSTS = 2
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Plan:
     :ivar places: snapshots that a host takes at the same time.
     :ivar size: bytes of an image.
     :ivar answer_seconds: the longest that an answer may take.
+    :ivar queue_seconds: what the API waits for a thread: an answer of 503 is due after that, and
+        never before.
     :ivar poll_seconds: between two GETs while the load lasts.
     """
 
@@ -36,6 +39,7 @@ class Plan:
     places: int = 5
     size: int = 64 << 10
     answer_seconds: float = 90.0
+    queue_seconds: int = 45
     poll_seconds: float = 0.5
 
     def __post_init__(self) -> None:
@@ -56,9 +60,16 @@ class Plan:
         return {**counts, LATE: self.late}
 
     @property
+    def crowded(self) -> bool:
+        """Whether the first project alone fills the places of both hosts so often that it shows
+        in the times whether the late one waits behind it."""
+        most = self.owned[next(iter(BURST))]
+        return most >= 8 * self.places * _HOSTS and most >= 8 * self.late
+
+    @property
     def end_seconds(self) -> float:
         """The longest that a round may take: many times what its snapshots need."""
-        snapshots = (self.requests + self.late) / (2 * self.places)
+        snapshots = (self.requests + self.late) / (_HOSTS * self.places)
         return 60 + 4 * snapshots * (3 * self.delay + 1)
 
 

@@ -94,7 +94,10 @@ async def _ask(asker: Asker, wanted: Wanted) -> Asked:
 async def _reading(
     installation: Installation, asker: Asker, reads: dict[str, list[Answer]]
 ) -> AsyncIterator[None]:
-    """Someone reads as long as the block runs, at a pace that does not wait for the answers."""
+    """Someone reads as long as the block runs, at a pace that does not wait for the answers.
+
+    What goes wrong with that is raised when the block has ended.
+    """
     sent: list[asyncio.Task[None]] = []
 
     async def read(what: str, project: str, path: str) -> None:
@@ -104,14 +107,19 @@ async def _reading(
         for project, uuid in _round_about(installation):
             for what, path in ((LIST, "/servers/detail"), (ONE, f"/servers/{uuid}")):
                 sent.append(asyncio.create_task(read(what, project, path)))
-                await asyncio.sleep(installation.plan.poll_seconds)
+            # Both at once: a block may be short, and each of them is to be read in it.
+            await asyncio.sleep(2 * installation.plan.poll_seconds)
 
     running = asyncio.create_task(reader())
     try:
         yield
     finally:
         running.cancel()
-        await asyncio.gather(running, *sent, return_exceptions=True)
+        ended = await asyncio.gather(running, *sent, return_exceptions=True)
+    for each in ended:
+        # The reader itself was cancelled.
+        if isinstance(each, Exception):
+            raise each
 
 
 def _round_about(installation: Installation) -> itertools.cycle[tuple[str, str]]:

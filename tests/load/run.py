@@ -35,9 +35,9 @@ def run(installation: Installation, say: Callable[[str], object]) -> list[Judged
     return judged
 
 
-def _held(installation: Installation) -> dict[str, Holding]:
-    found = {}
-    for host, service in installation.services.items():
-        if service.pid is not None and service.running:
-            found[host] = holding(service.pid)
-    return found
+def _held(installation: Installation) -> dict[str, Holding | None]:
+    """``None`` for one that has ended."""
+    return {
+        host: holding(service.pid) if service.pid is not None and service.running else None
+        for host, service in installation.services.items()
+    }

@@ -16,9 +16,10 @@ from tests.load.asking import Answer, Asker
 from tests.load.plan import Plan, Wanted
 from tests.load.rounds import Asked, Round
 
-BOUND = 60.0
+PLAN = Plan()
 HEADERS = {"x-openstack-request-id": "req-1"}
 REFUSAL = {"conflictingRequest": {"code": 409, "message": "it is busy"}}
+BUSY = {"serviceUnavailable": {"code": 503, "message": "too many"}}
 ACTION = {"request_id": "req-1", "start_time": "2026-11-23T12:00:00.000000", "message": None}
 
 
@@ -34,13 +35,14 @@ def made(*answers: Asked) -> Round:
 
 class TestAnswers:
     def problems(self, *answers: Asked) -> list[str]:
-        return list(checks.bad_answers(made(*answers), BOUND, Counter()))
+        return list(checks.bad_answers(made(*answers), PLAN, Counter()))
 
     def test_accepted_and_refused(self) -> None:
         refused: Counter[int] = Counter()
-        both = made(asked(), asked(409, REFUSAL))
-        assert list(checks.bad_answers(both, BOUND, refused)) == []
-        assert refused == {409: 1}
+        waited = asked(503, BUSY, seconds=PLAN.queue_seconds)
+        both = made(asked(), asked(409, REFUSAL), waited)
+        assert list(checks.bad_answers(both, PLAN, refused)) == []
+        assert refused == {409: 1, 503: 1}
 
     @pytest.mark.parametrize(
         "bad",
@@ -50,19 +52,35 @@ class TestAnswers:
             asked(409, "it is busy"),
             asked(0, error="ConnectionResetError"),
             asked(headers={}),
-            asked(seconds=BOUND + 1),
+            asked(seconds=PLAN.answer_seconds + 1),
+            asked(403, {"forbidden": {"code": 403, "message": "quota"}}),
+            asked(503, BUSY, seconds=PLAN.queue_seconds - 1),
         ],
-        ids=["500", "no reason", "no fault", "reset", "no request id", "slow"],
+        ids=[
+            "500",
+            "no reason",
+            "no fault",
+            "reset",
+            "no request id",
+            "slow",
+            "403",
+            "503 at once",
+        ],
     )
     def test_others(self, bad: Asked) -> None:
         assert len(self.problems(asked(), bad)) == 1
 
     def test_a_get_that_is_refused_while_nothing_else_waits(self) -> None:
-        refusal = asked(503, {"serviceUnavailable": {"code": 503, "message": "too many"}}).answer
+        refusal = asked(503, BUSY, seconds=PLAN.queue_seconds).answer
         in_burst = Round(1, reads_in_burst={"GET": [refusal]})
-        assert list(checks.bad_answers(in_burst, BOUND, Counter())) == []
+        assert list(checks.bad_answers(in_burst, PLAN, Counter())) == []
         after = Round(1, reads_after={"GET": [refusal]})
-        assert len(list(checks.bad_answers(after, BOUND, Counter()))) == 1
+        assert len(list(checks.bad_answers(after, PLAN, Counter()))) == 1
+
+    @pytest.mark.parametrize("status", [409, 503])
+    def test_a_get_that_is_refused_at_once(self, status: int) -> None:
+        in_burst = Round(1, reads_in_burst={"GET": [asked(status, BUSY).answer]})
+        assert len(list(checks.bad_answers(in_burst, PLAN, Counter()))) == 1
 
 
 class TestImages:
