@@ -45,6 +45,19 @@ def test_a_rewind_begins_again(sized: bool) -> None:
     assert body.hexdigest() == hashlib.sha512(DATA).hexdigest()
 
 
+@pytest.mark.parametrize("sized", [True, False])
+def test_what_was_complete_is_not_when_it_begins_again(sized: bool) -> None:
+    """A second try that breaks off has not sent everything because the first one had."""
+    body = SizedBody(io.BytesIO(DATA), len(DATA)) if sized else Body(io.BytesIO(DATA))
+    body.rewind()
+    assert sent(body) == DATA
+    assert body.complete
+    body.rewind()
+    assert not body.complete
+    next(iter(body))
+    assert not body.complete
+
+
 def test_no_more_than_the_size_is_sent() -> None:
     body = SizedBody(io.BytesIO(b"abcdef"), 4)
     body.rewind()

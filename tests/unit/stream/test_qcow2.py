@@ -190,6 +190,16 @@ def test_an_empty_file_is_an_image_to_qemu(tmp_path, size):
     assert disk_image.content_sha256(path, "qcow2") == hashlib.sha256(bytes(size)).hexdigest()
 
 
+def test_nothing_of_what_was_in_the_file_stays(tmp_path):
+    """It would be clusters that nothing refers to, and somebody else's data in a guest's disk."""
+    used, new = tmp_path / "used", tmp_path / "new"
+    used.write_bytes(b"what was there before" * MIB)
+    new.touch()
+    for path in (used, new):
+        write_empty(str(path), GIB)
+    assert used.read_bytes() == new.read_bytes()
+
+
 def test_a_huge_empty_file_is_short(tmp_path):
     path = tmp_path / "empty"
     path.touch()
