@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import os
 import shutil
 import signal
@@ -22,8 +21,9 @@ from tests.fixtures.lab_guest import Guest
 SOON = 30.0
 # The reaper leaves alone what is younger: a request may be on its way.
 REAPER_PATIENCE = 700.0
-# Programs that live on.
-_OF_THE_HOST = ("qemu-system", "libvirtd")
+# Programs that live on: what libvirt needs to be one of its own, until it is one; and the guests.
+_DAEMON = ("libvirtd",)
+_GUEST = "qemu-system"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Before:
     managed_save: bool
     xml: str
     actions: frozenset[str]
+    backups: tuple[str, ...]
 
     @classmethod
     def of(cls, world: World, guest: Guest) -> Before:
@@ -44,22 +45,24 @@ class Before:
             state["state"], state["persistent"], state["managed_save"],
             world.ask("xml", name=guest.name, inactive=True),
             frozenset(action["request_id"] for action in world.actions(guest)),
+            tuple(world.backups()),
         )  # fmt: skip
 
 
 def all_of_them(
-    world: World, scenario: Scenario, before: Before, image_id: str | None
+    world: World, scenario: Scenario, before: Before, name: str, image_id: str | None
 ) -> list[str]:
-    """Everything but whether the next snapshot works.
+    """Everything but the image's bytes, and whether the next snapshot works.
 
-    :param image_id: that the client was told of.
+    :param name: of the image that was asked for; ``image_id`` is what the client was told of.
     """
     guest = world.guests[scenario.guest]
     problems = free(world, guest)
     problems += same_guest(world, guest, before)
     problems += sound_disks(world, scenario)
     problems += no_orphans(world)
-    problems += reason(world, guest, before, image_id)
+    problems += reason(world, scenario, before, name, image_id)
+    problems += kept(world, before)
     problems += nothing_on_the_host(world)
     return problems
 
@@ -171,34 +174,74 @@ def no_orphans(world: World) -> list[str]:
     return unfinished() + left
 
 
-def reason(world: World, guest: Guest, before: Before, image_id: str | None) -> list[str]:
-    """Who asked finds out what became of it."""
-    new = [each for each in world.actions(guest) if each["request_id"] not in before.actions]
-    if not new:
-        return [] if image_id is None else ["the request was accepted, and there is no action"]
+def new_actions(world: World, guest: Guest, before: Before) -> list[dict[str, Any]]:
+    """What was asked of a guest since then."""
+    return [each for each in world.actions(guest) if each["request_id"] not in before.actions]
+
+
+def reason(
+    world: World, scenario: Scenario, before: Before, name: str, image_id: str | None
+) -> list[str]:
+    """Who asked finds out what became of it, whether he got an answer or not."""
+    guest = world.guests[scenario.guest]
+    new = new_actions(world, guest, before)
     if len(new) > 1:
         return [f"one request has {len(new)} actions"]
-    return ended(world, guest, new[0]["request_id"], image_id)
+    if new:
+        return ended(world, scenario, new[0]["request_id"], name, image_id)
+    problems = [] if image_id is None else ["the request was accepted, and there is no action"]
+    return problems + [f"there is image {i['id']}, and no action" for i in images_of(world, name)]
 
 
-def ended(world: World, guest: Guest, request_id: str, image_id: str | None) -> list[str]:
-    """The action of a request is over, in all its steps, and without an image it says why.
+def images_of(world: World, name: str) -> list[dict[str, Any]]:
+    """What a request has become: of a set, its first image, which alone has this name."""
+    return [image for image in world.images(name=name) if image["status"] == "active"]
 
-    :param image_id: ``None`` if nobody was told of one.
+
+def ended(
+    world: World, scenario: Scenario, request_id: str, name: str, image_id: str | None
+) -> list[str]:
+    """The action of a request is over, in all its steps, and there is one image or the reason why
+    there is none.
+
+    :param name: that the image has; ``image_id``: ``None`` if nobody was told of one.
     """
-    path = f"/servers/{guest.uuid}/os-instance-actions/{request_id}"
-    action = world.client.get(path).json()["instanceAction"]
-    problems = [
+    problems = steps_ended(world, world.guests[scenario.guest], request_id)
+    found = images_of(world, name)
+    said = message(world, world.guests[scenario.guest], request_id)
+    if len(found) > 1:
+        problems.append(f"it has become {len(found)} images")
+    if image_id is not None and found and found[0]["id"] != image_id:
+        problems.append(f"it was to be image {image_id}, and is {found[0]['id']}")
+    if not found and not said:
+        problems.append("there is no image, and no reason why")
+    # A backup may be good, and those before it not rotated.
+    if found and said and not scenario.backup:
+        problems.append(f"image {found[0]['id']} is there, and yet: {said}")
+    return problems
+
+
+def message(world: World, guest: Guest, request_id: str) -> str | None:
+    """Why there is no image, as the owner reads it."""
+    said: str | None = _action(world, guest, request_id)["message"]
+    return said
+
+
+def steps_ended(world: World, guest: Guest, request_id: str) -> list[str]:
+    """All steps of an action are over."""
+    return [
         f"event {event['event']} has not ended"
-        for event in action["events"]
+        for event in _action(world, guest, request_id)["events"]
         if event["finish_time"] is None
     ]
-    if image_id is None:
-        return problems
-    active = [i for i in world.images(id=image_id) if i["status"] == "active"]
-    if not active and not action["message"]:
-        problems.append("there is no image, and no reason why")
-    return problems
+
+
+def _action(world: World, guest: Guest, request_id: str) -> dict[str, Any]:
+    path = f"/servers/{guest.uuid}/os-instance-actions/{request_id}"
+    answer = world.client.get(path)
+    answer.raise_for_status()
+    found: dict[str, Any] = answer.json()["instanceAction"]
+    return found
 
 
 def nothing_on_the_host(world: World) -> list[str]:
@@ -226,28 +269,43 @@ def _names(entry: Path) -> Sequence[str]:
 
 
 def _strays(world: World) -> list[tuple[int, str]]:
-    """Processes about this host that are neither guests nor the services."""
-    found = []
+    """Processes about this host that are neither the services, nor libvirt's daemon, nor the one
+    QEMU of a guest that runs."""
+    root, strays, guests = str(world.lab.root), [], {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         with contextlib.suppress(OSError):
-            words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-            if str(world.lab.root) in words and not any(name in words for name in _OF_THE_HOST):
-                found.append((int(entry.name), words))
-    return found
+            raw = (entry / "cmdline").read_bytes().decode("utf-8", "replace")
+            program, words = os.path.basename(raw.partition("\0")[0]), raw.replace("\0", " ")
+            if root not in words or program in _DAEMON:
+                continue
+            if program.startswith(_GUEST):
+                guests[int(entry.name)] = words
+            else:
+                strays.append((int(entry.name), words))
+    known = set()
+    for path in (world.lab.root / "run/qemu").glob("*.pid"):
+        # It is being written, or is gone again.
+        with contextlib.suppress(OSError, ValueError):
+            known.add(int(path.read_text()))
+    return strays + [(pid, words) for pid, words in guests.items() if pid not in known]
 
 
-def image(world: World, scenario: Scenario, image_id: str, *, inside: bool) -> list[str]:
-    """A snapshot that is said to be good: is it?
+def image(
+    world: World, scenario: Scenario, image_id: str, since: int | None, *, inside: bool
+) -> list[str]:
+    """A snapshot that is said to be good, and has ended: is it?
 
+    :param since: :meth:`World.counter` from before it was asked for.
     :param inside: look into an image of a guest that writes, which takes seconds.
     """
+    until = world.counter(scenario.guest)
     guest = world.guests[scenario.guest]
     found = world.images(id=image_id)
     if not found or found[0]["status"] != "active":
         action = world.actions(guest)[0]
-        return [f"the next snapshot gave no image: {action['message']}"]
+        return [f"the snapshot gave no image: {action['message']}"]
     parts = {"vda": found[0]}
     if scenario.all_disks:
         whole = world.images(nova_snap_set=image_id)
@@ -266,12 +324,14 @@ def image(world: World, scenario: Scenario, image_id: str, *, inside: bool) -> l
                 path, "qcow2", disks[target], "qcow2", shared=scenario.guest != "off"
             )
             problems += [f"the image of {target}: {said}"] if said else []
+        elif inside and since is not None and until is not None:
+            problems += of_one_instant(path, since, until)
         elif inside:
-            problems += of_one_instant(path)
+            problems.append(f"the guest's counter was {since}, and is {until}")
     return problems
 
 
-def of_one_instant(path: Path, since: int = 0, until: float = math.inf) -> list[str]:
+def of_one_instant(path: Path, since: int, until: int) -> list[str]:
     """What an image of a guest that writes holds that no instant can have seen.
 
     :param since: what the guest's counter was before the snapshot; ``until`` what it was after it.
@@ -286,9 +346,21 @@ def of_one_instant(path: Path, since: int = 0, until: float = math.inf) -> list[
     return problems
 
 
-def rotated(world: World, scenario: Scenario) -> list[str]:
-    """Of the backups, the newest are there."""
-    if not scenario.backup:
-        return []
-    count = len(world.images(image_type="backup"))
-    return [] if count <= ROTATION else [f"{count} backups are left, not {ROTATION}"]
+def kept(world: World, before: Before) -> list[str]:
+    """None of the newest backups is lost, however the rotation was interrupted: a new one that is
+    whole is the newest."""
+    found = world.backups()
+    new = [backup for backup in found if backup not in before.backups]
+    newest = [*before.backups, *new][-ROTATION:]
+    return [f"backup {backup} is lost" for backup in newest if backup not in found]
+
+
+def rotated(world: World, scenario: Scenario, before: Sequence[str], image_id: str) -> list[str]:
+    """Of the backups exactly the newest are there, when one that was asked for has ended.
+
+    :param before: :meth:`World.backups` from before it was asked for.
+    :param image_id: what it has become.
+    """
+    made = [*before, image_id] if scenario.backup else before
+    wanted, found = list(made[-ROTATION:] if scenario.backup else made), world.backups()
+    return [] if found == wanted else [f"backups {found} are left, and not {wanted}"]

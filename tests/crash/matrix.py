@@ -6,6 +6,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import random
+import signal
 import time
 from collections.abc import Callable, Sequence
 
@@ -13,6 +14,7 @@ from tests.crash import boundaries, checks
 from tests.crash.checks import Before
 from tests.crash.scenarios import Scenario
 from tests.crash.world import World, wait_until
+from tests.fixtures.service_process import ServiceProcess
 
 END_SECONDS = 120.0
 # Of the kills: by the clock and not at a boundary; and followed by one of the next process, too.
@@ -135,41 +137,60 @@ class Matrix:
         kill = Kill(scenario.name, "random" if at_random else "boundary")
         made = [kill]
         point = None if at_random else plan.next()
-        image_id = self._kill(scenario, kill, point, rng.uniform(0, seconds))
+        since = world.counter(scenario.guest)
+        name, image_id = self._kill(scenario, kill, point, rng.uniform(0, seconds))
         if kill.hit and left > 1 and rng.random() < _AGAIN_SHARE:
             made.append(self._kill_again(scenario))
         if not world.service.running:
             world.start()
         world.ask("arm")
-        problems = checks.all_of_them(world, scenario, before, image_id)
-        kill.problems += problems
+        kill.problems += checks.all_of_them(world, scenario, before, name, image_id)
+        # It may be whole, and must be then.
+        for image in checks.images_of(world, name):
+            kill.problems += checks.image(world, scenario, image["id"], since, inside=True)
+        if not kill.hit:
+            kill.problems += self._failed(scenario, before)
         self._whole(scenario, kill)
-        if kill.problems:
+        if any(each.problems for each in made):
             checks.sweep(world)
+        problems = [problem for each in made for problem in each.problems]
         for each in made:
-            each.problems = kill.problems
+            each.problems = problems
             self._judge(each)
-        if kill.problems:
+        if problems:
             self._say(_excerpt(world.log()[logged:]))
         return sum(each.hit for each in made)
 
     def _kill(
         self, scenario: Scenario, kill: Kill, point: Point | None, delay: float
-    ) -> str | None:
-        """:returns: the image's id, if the client was told."""
+    ) -> tuple[str, str | None]:
+        """:returns: the image's name, and its id, if the client was told."""
         world = self._world
         later = self._rng.choice(_LATER)
         world.ask("arm", **({**_target(point), "later": later} if point else {}))
-        _accepted, image_id = world.request(scenario)
+        name, image_id = world.request(scenario)
         if point is None:
             time.sleep(delay)
+            if not world.service.running:
+                kill.problems.append(f"the service ended by itself: {world.service.returncode}")
             world.service.crash()
         elif not wait_until(lambda: self._over(scenario), END_SECONDS):
             kill.problems.append(f"neither dead nor done after {END_SECONDS:g} s")
+        else:
+            kill.problems += _own_end(world.service)
         passed = world.trace()
         kill.where = _text(passed[-1]) if passed else "nothing passed yet"
         kill.hit = not world.service.running and ("after", boundaries.ENDED, 1) not in passed
-        return image_id
+        return name, image_id
+
+    def _failed(self, scenario: Scenario, before: Before) -> list[str]:
+        """Whoever was not hit has no reason to fail."""
+        world, guest = self._world, self._world.guests[scenario.guest]
+        return [
+            f"nothing was killed, and the snapshot has failed: {action['message']}"
+            for action in checks.new_actions(world, guest, before)
+            if action["message"]
+        ]
 
     def _kill_again(self, scenario: Scenario) -> Kill:
         """Kill the process that puts right what the first one has left."""
@@ -178,6 +199,7 @@ class Matrix:
         kill.hit = not self._world.start({"count": count})
         if kill.hit:
             kill.where = _text(self._world.trace()[-1])
+            kill.problems += _own_end(self._world.service)
         return kill
 
     def _over(self, scenario: Scenario) -> bool:
@@ -196,8 +218,9 @@ class Matrix:
         """The next snapshot, from its beginning to its end, with nothing killed."""
         world = self._world
         self.snapshots += 1
+        since, backups = world.counter(scenario.guest), world.backups()
         try:
-            _accepted, image_id = world.request(scenario)
+            _name, image_id = world.request(scenario)
         except AssertionError as exc:
             kill.problems.append(f"the next snapshot is refused: {exc}")
             return
@@ -210,11 +233,12 @@ class Matrix:
             kill.problems.append(f"the next snapshot has not ended after {END_SECONDS:g} s")
             return
         wait_until(lambda: not world.requests_left(), 5)
+        kill.problems += [f"the journal has {row}" for row in world.requests_left()]
         inside = self.snapshots % _INSIDE_EVERY == 1
-        kill.problems += checks.image(world, scenario, image_id, inside=inside)
+        kill.problems += checks.image(world, scenario, image_id, since, inside=inside)
         if f"to image {image_id} is done: method {scenario.method}," not in world.log():
             kill.problems.append(f"image {image_id} was not made by method {scenario.method}")
-        kill.problems += checks.rotated(world, scenario)
+        kill.problems += checks.rotated(world, scenario, backups, image_id)
         kill.problems += checks.nothing_on_the_host(world)
         self._world.forget_snapshots()
 
@@ -225,6 +249,12 @@ class Matrix:
         self._say(f"{number:4} {kill.scenario:22} {kill.kind:9} {said:9} {kill.where}")
         for problem in kill.problems:
             self._say(f"     {problem}")
+
+
+def _own_end(service: ServiceProcess) -> list[str]:
+    """It runs, or has died as it was told to, and in no other way."""
+    code = service.returncode
+    return [] if code in (None, -signal.SIGKILL) else [f"the service ended by itself: {code}"]
 
 
 def _target(point: Point) -> dict[str, str | float]:

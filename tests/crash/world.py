@@ -29,6 +29,7 @@ from tests.crash.scenarios import GuestName, Scenario
 from tests.fixtures import probe
 from tests.fixtures.cache import REPOSITORY
 from tests.fixtures.commands import run
+from tests.fixtures.console import ConsoleTimeout, ConsoleUnavailable, GuestCommandFailed
 from tests.fixtures.deployment import Client, Deployment
 from tests.fixtures.disks import write_pattern
 from tests.fixtures.domain_xml import NovaMetadata, nova_metadata_xml
@@ -209,19 +210,19 @@ class World:
 
     # -- requests ------------------------------------------------------------------------------
 
-    def request(self, scenario: Scenario) -> tuple[bool, str | None]:
+    def request(self, scenario: Scenario) -> tuple[str, str | None]:
         """Ask for a snapshot, or a backup.
 
-        :returns: whether it was accepted, as far as the client knows, and the image's id.
+        :returns: the image's name, which no other has, and its id, if the client was told.
         """
         name = f"{scenario.name}-{time.monotonic_ns()}"
         try:
             answer = self.post(scenario, name)
         except requests.RequestException:
-            return False, None
+            return name, None
         if answer.status_code != requests.codes.accepted:
             raise AssertionError(f"{name}: {answer.status_code}: {answer.text}")
-        return True, answer.json()["image_id"]
+        return name, answer.json()["image_id"]
 
     def post(self, scenario: Scenario, name: str) -> requests.Response:
         """The request itself.
@@ -250,6 +251,11 @@ class World:
             if "instance_uuid" in image
             and all(image.get(key) == value for key, value in wanted.items())
         ]
+
+    def backups(self) -> list[str]:
+        """The ids of all whole backups, the oldest first."""
+        found = [i for i in self.images(image_type="backup") if i["status"] == "active"]
+        return [image["id"] for image in sorted(found, key=lambda image: image["created_at"])]
 
     def forget_snapshots(self) -> None:
         """Delete what is of type snapshot in Glance."""
@@ -324,6 +330,15 @@ class World:
             devices_xml=f"""<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>
                 <source file='{second}'/><target dev='vdb' bus='virtio'/></disk>""",
         )  # fmt: skip
+
+    def counter(self, name: GuestName) -> int | None:
+        """How often a guest has written; ``None`` for one that does not write, or does not say."""
+        if name != "writer":
+            return None
+        try:
+            return self.guests[name].counter()
+        except (ConsoleTimeout, ConsoleUnavailable, GuestCommandFailed):
+            return None
 
     def disks(self, name: GuestName) -> dict[str, Path]:
         """A guest's disks, by target."""

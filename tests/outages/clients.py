@@ -12,12 +12,14 @@ from collections.abc import Sequence
 
 import requests
 
-from tests.crash.scenarios import Scenario
+from tests.crash.scenarios import GuestName, Scenario
 from tests.crash.world import World
 
 REQUEST_ID = "x-openstack-request-id"
 # The client itself gives up after a minute.
 ANSWER_SECONDS = 60.0
+
+GUESTS: tuple[GuestName, ...] = ("writer", "still", "off")
 
 _numbers = itertools.count(1)
 
@@ -76,11 +78,13 @@ class Crowd:
     """Clients that ask at the same time, and one that reads all the while.
 
     :param scenarios: what each of them asks for.
+    :ivar since: :meth:`World.counter` of each guest before they asked.
     """
 
     def __init__(self, world: World, scenarios: Sequence[Scenario]) -> None:
         self._world = world
         self.asked = [ask(scenario) for scenario in scenarios]
+        self.since: dict[GuestName, int | None] = {}
         self._threads: list[threading.Thread] = []
         self._end = threading.Event()
         self._reader = threading.Thread(target=self._read, name="reader", daemon=True)
@@ -89,6 +93,7 @@ class Crowd:
 
     def begin(self) -> None:
         """All of them ask."""
+        self.since = {name: self._world.counter(name) for name in GUESTS}
         self._reader.start()
         for each in self.asked:
             self._send(each)

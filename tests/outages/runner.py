@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import random
 import re
+import signal
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from tests.crash.world import wait_until
 from tests.outages import verdict
 from tests.outages.clients import ANSWER_SECONDS, Asked, Crowd, ask
 from tests.outages.libvirtd import Libvirtd
-from tests.outages.victims import Api, ImageService, Server, Victim
+from tests.outages.victims import API_COMMAND, Api, ImageService, Server, Victim
 from tests.outages.world import OutageWorld
 
 DOWN_SECONDS = (0.1, 8.0)
@@ -170,6 +171,7 @@ class Runner:
         kill = Kill(victim.name, scenario.name, "random" if at_random else "boundary")
         logged = len(world.log())
         before = {name: Before.of(world, guest) for name, guest in world.guests.items()}
+        pids = self._pids(victim)
         # One wins of two that want the same; and another guest's is under way with it.
         other = rng.choice([each for each in self._scenarios if each.guest != scenario.guest])
         crowd = Crowd(world, [scenario, scenario, other])
@@ -178,13 +180,16 @@ class Runner:
         kill.down = self._stay_down(victim, crowd, late)
         if rng.random() < _AGAIN_SHARE:
             time.sleep(rng.uniform(0, 3))
+            kill.problems += _own_end(victim, killed=False)
             victim.kill()
             kill.where += ", and again"
             kill.down += self._stay_down(victim, crowd, None)
         kill.problems += crowd.end(2 * ANSWER_SECONDS)
         kill.problems += verdict.of(world, before, crowd.asked)
         kill.outcomes.update(verdict.outcome(world, each) for each in crowd.asked)
-        kill.problems += verdict.contents(world, crowd.asked, inside=self._inside())
+        kill.problems += verdict.contents(world, crowd, inside=self._inside())
+        if self._pids(victim) != pids:
+            kill.problems.append(f"a service that was not killed has ended: {self._pids(victim)}")
         self._world.forget_snapshots()
         self._next(scenario, kill)
         if kill.problems:
@@ -201,6 +206,7 @@ class Runner:
             self._arm()
             crowd.begin()
             time.sleep(delay)
+            kill.problems += _own_end(victim, killed=False)
             kill.hit = not self._over(crowd)
         else:
             command, when, label, nth = point
@@ -208,9 +214,22 @@ class Runner:
             target = {"when": when, "label": label, "nth": nth, "group": victim.group}
             self._arm(**{command: target})
             crowd.begin()
-            wait_until(lambda: not victim.running or self._over(crowd), END_SECONDS)
+            if not wait_until(lambda: not victim.running or self._over(crowd), END_SECONDS):
+                kill.problems.append(f"neither dead nor done after {END_SECONDS:g} s")
             kill.hit = not victim.running
+            kill.problems += _own_end(victim, killed=True)
+        if not kill.hit:
+            kill.problems += verdict.failed(self._world, crowd.asked)
         victim.kill()
+
+    def _pids(self, victim: Victim) -> dict[str, int | None]:
+        """Of the services that live on."""
+        assert self._world.deployment is not None
+        return {
+            name: service.pid if service.running else None
+            for name, service in self._world.deployment.services.items()
+            if not (victim.name == Api.name and name == API_COMMAND)
+        }
 
     def _over(self, crowd: Crowd) -> bool:
         """Whether everything that was asked has ended."""
@@ -246,6 +265,7 @@ class Runner:
         """From its beginning to its end, with nothing killed."""
         world = self._world
         self.snapshots += 1
+        since, backups = world.counter(scenario.guest), world.backups()
         asked = self._accepted(scenario)
         if not asked.accepted:
             kill.problems.append(f"the next snapshot is refused: {asked} {asked.text}")
@@ -253,10 +273,12 @@ class Runner:
         assert asked.image_id is not None
         said = checks.free(world, world.guests[scenario.guest])
         kill.problems += [f"the next snapshot: {problem}" for problem in said]
-        kill.problems += checks.image(world, scenario, asked.image_id, inside=self._inside())
-        kill.problems += checks.rotated(world, scenario)
+        # It is free before its backups are rotated, and the journal forgets it after that.
         wait_until(lambda: not world.requests_left(), 5)
         kill.problems += [f"the journal has {row}" for row in world.requests_left()]
+        inside = self._inside()
+        kill.problems += checks.image(world, scenario, asked.image_id, since, inside=inside)
+        kill.problems += checks.rotated(world, scenario, backups, asked.image_id)
         kill.problems += checks.nothing_on_the_host(world)
         self._world.forget_snapshots()
 
@@ -286,6 +308,17 @@ class Runner:
         )
         for problem in kill.problems:
             self._say(f"     {problem}")
+
+
+def _own_end(victim: Victim, *, killed: bool) -> list[str]:
+    """It runs, or has died as it was told to, and in no other way.
+
+    :param killed: whether it has been told to.
+    """
+    allowed = (None, -signal.SIGKILL) if killed else (None,)
+    if victim.returncode in allowed:
+        return []
+    return [f"{victim.name} ended by itself: {victim.returncode}"]
 
 
 def _until_ended(trace: Sequence[tuple[str, str, int]]) -> Sequence[tuple[str, str, int]]:

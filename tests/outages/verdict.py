@@ -10,7 +10,7 @@ from tests.crash import checks
 from tests.crash.checks import Before
 from tests.crash.world import World, wait_until
 from tests.fixtures.lab_guest import Guest
-from tests.outages.clients import Asked
+from tests.outages.clients import Asked, Crowd
 from tests.outages.world import PENDING_SECONDS
 
 # A message that a broker has lost is found out after that; and a machine is busy.
@@ -42,16 +42,29 @@ def outcome(world: World, asked: Asked) -> str:
     return "unanswered" if asked.code is None else f"refused ({asked.code})"
 
 
-def contents(world: World, asked: Sequence[Asked], *, inside: bool) -> list[str]:
+def failed(world: World, asked: Sequence[Asked]) -> list[str]:
+    """What was accepted and has ended before anything died has no reason to fail."""
+    problems = []
+    for each in asked:
+        if each.accepted and each.request_id is not None:
+            guest = world.guests[each.scenario.guest]
+            if said := checks.message(world, guest, each.request_id):
+                problems.append(f"{each}: nothing was killed, and it has failed: {said}")
+    return problems
+
+
+def contents(world: World, crowd: Crowd, *, inside: bool) -> list[str]:
     """Every image holds the right bytes: guests that are still do not write meanwhile.
 
     :param inside: look into images of a guest that writes, which takes seconds.
     """
     return [
         f"{each}: {said}"
-        for each in asked
+        for each in crowd.asked
         for image in _images(world, each)
-        for said in checks.image(world, each.scenario, image["id"], inside=inside)
+        for said in checks.image(
+            world, each.scenario, image["id"], crowd.since[each.scenario.guest], inside=inside
+        )
     ]
 
 
@@ -66,7 +79,8 @@ def _images(world: World, asked: Asked) -> list[dict[str, Any]]:
 
 
 def _request(world: World, asked: Asked) -> list[str]:
-    """One image, or none and the reason; and none at all if the client was refused."""
+    """One image, or none and the reason; and none at all if the client was refused. See
+    :func:`_strangers` for who got no answer."""
     guest = world.guests[asked.scenario.guest]
     found = _images(world, asked)
     if len(found) > 1:
@@ -76,21 +90,23 @@ def _request(world: World, asked: Asked) -> list[str]:
         count = _count(world, guest, asked.request_id)
         if count != 1:
             return [f"it was accepted, and has {count} actions"]
-        return _ended(world, guest, asked.request_id, asked.image_id)
+        return _ended(world, asked)
     if asked.code is None:
         return []
     problems = [f"it was refused, and there is image {image['id']}" for image in found]
     if asked.request_id is not None and _count(world, guest, asked.request_id):
-        problems += _ended(world, guest, asked.request_id, None)
+        problems += _ended(world, asked)
     return problems
 
 
-def _ended(world: World, guest: Guest, request_id: str, image_id: str | None) -> list[str]:
+def _ended(world: World, asked: Asked) -> list[str]:
+    request_id = asked.request_id
+    assert request_id is not None
     # The instance is free a moment before the action ends.
     problems: list[str] = []
 
     def over() -> bool:
-        problems[:] = checks.ended(world, guest, request_id, image_id)
+        problems[:] = checks.ended(world, asked.scenario, request_id, asked.name, asked.image_id)
         return not problems
 
     wait_until(over, checks.SOON)
@@ -102,17 +118,45 @@ def _count(world: World, guest: Guest, request_id: str) -> int:
 
 
 def _strangers(world: World, before: Mapping[str, Before], asked: Sequence[Asked]) -> list[str]:
-    """Actions of requests that got no answer have ended as well; and nobody else's are there."""
+    """Actions of requests that got no answer have ended as well, each with an image or a reason;
+    and nobody else's are there.
+
+    Which of them is whose nobody can tell, but how many images there are.
+    """
     known = {each.request_id for each in asked if each.request_id is not None}
-    unanswered = sum(each.code is None for each in asked)
-    problems, strangers = [], 0
+    problems: list[str] = []
     for name, guest in world.guests.items():
-        for action in world.actions(guest):
-            request_id = action["request_id"]
-            if request_id in known or request_id in before[name].actions:
-                continue
-            strangers += 1
-            problems += _ended(world, guest, request_id, None)
-    if strangers > unanswered:
-        problems.append(f"{unanswered} requests got no answer, and {strangers} have actions")
+        unanswered = [e for e in asked if e.code is None and e.scenario.guest == name]
+        strange = [
+            each["request_id"]
+            for each in checks.new_actions(world, guest, before[name])
+            if each["request_id"] not in known
+        ]
+        if len(strange) > len(unanswered):
+            problems.append(
+                f"{name}: {len(unanswered)} requests got no answer, and {len(strange)} have actions"
+            )
+        problems += _untold(world, guest, strange, unanswered)
+    return problems
+
+
+def _untold(
+    world: World, guest: Guest, strange: Sequence[str], unanswered: Sequence[Asked]
+) -> list[str]:
+    """:param strange: request ids of actions; each is of one of ``unanswered``."""
+    problems: list[str] = []
+
+    def over() -> bool:
+        problems[:] = [said for each in strange for said in checks.steps_ended(world, guest, each)]
+        silent = [each for each in strange if not checks.message(world, guest, each)]
+        images = [image["id"] for each in unanswered for image in _images(world, each)]
+        # The message of a backup may be about the others, that were not rotated.
+        backup = any(each.scenario.backup for each in unanswered)
+        if len(images) < len(silent) or (len(images) > len(silent) and not backup):
+            problems.append(
+                f"of requests without an answer, {silent} have no reason, and images are {images}"
+            )
+        return not problems
+
+    wait_until(over, checks.SOON)
     return problems

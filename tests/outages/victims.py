@@ -27,6 +27,10 @@ class Victim(Protocol):
         """Whether its process lives: it is asked often, and costs nothing."""
 
     @property
+    def returncode(self) -> int | None:
+        """How it ended, if it was not by :meth:`kill`; ``None`` while it runs."""
+
+    @property
     def group(self) -> int:
         """Its process group, for whoever kills it from within a snapshot. Only while it runs."""
 
@@ -53,6 +57,10 @@ class ServerProcess(abc.ABC):
     @property
     def running(self) -> bool:
         return self.service.running
+
+    @property
+    def returncode(self) -> int | None:
+        return self.service.returncode
 
     @property
     def group(self) -> int:

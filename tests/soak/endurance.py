@@ -51,6 +51,7 @@ class Endurance:
         self._world = world
         self._deck = deck(seed)
         self._say = say
+        self._backups: list[str] = []
         self.taken: list[Taken] = []
         self.samples: list[dict[str, float]] = []
         self.threads: list[list[str]] = []
@@ -87,34 +88,41 @@ class Endurance:
         world.ask("change", options=kind.options)
         before = Before.of(world, guest)
         began = time.monotonic()
-        taken.problems += self._take(kind, before)
+        since = world.counter(kind.scenario.guest)
+        taken.problems += self._take(kind, before, since)
         taken.seconds = time.monotonic() - began
         taken.problems += checks.same_guest(world, guest, before)
         taken.problems += checks.nothing_on_the_host(world)
-        self._forget()
+        taken.problems += self._forget()
         said = "; ".join(taken.problems) or "good"
         self._say(f"{len(self.taken):4} {kind.name:18} {taken.seconds:5.1f} s  {said}")
 
-    def _take(self, kind: Kind, before: Before) -> Iterator[str]:
-        """:returns: what was wrong."""
-        world, guest = self._world, self._world.guests[kind.scenario.guest]
+    def _take(self, kind: Kind, before: Before, since: int | None) -> Iterator[str]:
+        """:returns: what was wrong.
+
+        :param since: how often the guest had written before.
+        """
+        world = self._world
         broken = world.proxy.broken
         if kind.ending in ("retried", "failed"):
             tries = 1 if kind.ending == "retried" else 1 + kind.glance["num_retries"]
             world.proxy.break_requests(tries, after=_BREAK_AFTER)
-        _accepted, image_id = world.request(kind.scenario)
+        name, image_id = world.request(kind.scenario)
         assert image_id is not None
         if kind.ending == "cancelled":
             yield from self._cancel(kind, image_id)
         if not wait_until(lambda: self._ended(kind), END_SECONDS):
             yield f"it has not ended after {END_SECONDS:g} s"
-        yield from checks.reason(world, guest, before, image_id)
+        yield from checks.reason(world, kind.scenario, before, name, image_id)
         if kind.ending in ("retried", "failed") and world.proxy.broken == broken:
             yield "no upload was broken"
         if kind.ending in ("whole", "retried"):
-            yield from self._whole(kind, image_id)
+            yield from self._whole(kind, image_id, since)
+            if kind.scenario.backup:
+                self._backups.append(image_id)
         elif world.images(id=image_id):
             yield f"image {image_id} is there, although the snapshot was {kind.ending}"
+        yield from checks.rotated(world, kind.scenario, before.backups, image_id)
 
     def _ended(self, kind: Kind) -> bool:
         world = self._world
@@ -133,18 +141,23 @@ class Endurance:
             yield "it was not sent in time to be cancelled"
         world.glance.client(USER, PROJECT).images.delete(image_id)
 
-    def _whole(self, kind: Kind, image_id: str) -> Iterator[str]:
+    def _whole(self, kind: Kind, image_id: str, since: int | None) -> Iterator[str]:
         world, scenario = self._world, kind.scenario
         of_writer = sum(each.kind.scenario.guest == "writer" for each in self.taken)
         inside = of_writer % _INSIDE_EVERY == 1
-        yield from checks.image(world, scenario, image_id, inside=inside)
+        yield from checks.image(world, scenario, image_id, since, inside=inside)
         if f"to image {image_id} is done: method {scenario.method}," not in world.log():
             yield f"image {image_id} was not made by method {scenario.method}"
-        yield from checks.rotated(world, scenario)
 
-    def _forget(self) -> None:
-        """Delete the images; backups are deleted by their rotation."""
+    def _forget(self) -> Iterator[str]:
+        """Delete the images; backups are deleted by their rotation, and only so.
+
+        :returns: what is there and should not, or the other way.
+        """
         client = self._world.glance.client(USER, PROJECT, "admin")
         for image in self._world.images(image_type="snapshot"):
             client.images.delete(image["id"])
-        assert len(self._world.images()) <= ROTATION
+        wanted = {*self._backups[-ROTATION:]}
+        found = {image["id"] for image in self._world.images()}
+        if found != wanted:
+            yield f"images {sorted(found)} are left, and not {sorted(wanted)}"

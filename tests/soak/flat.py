@@ -30,6 +30,7 @@ class Rule:
     :ivar growth: by how much the median at the end may be above the one after the warm-up;
         ``None`` for what may grow, and is only reported.
     :ivar most: what no sample may be above, from the first one on.
+    :ivar least: what no sample of the last window may be below.
     :ivar unit: what a sample is divided by to be printed, such as the bytes of a MiB.
     """
 
@@ -37,6 +38,7 @@ class Rule:
     title: str
     growth: float | None = 0.0
     most: float | None = None
+    least: float | None = None
     unit: int = 1
 
     @classmethod
@@ -102,6 +104,10 @@ def judge(rule: Rule, values: Sequence[float]) -> Verdict:
         at = values.index(max(values)) + 1
         problem = (
             f"is {max(values) / rule.unit:.4g} at {at}, allowed is {rule.most / rule.unit:.4g}"
+        )
+    if rule.least is not None and min(late) < rule.least:
+        problem = (
+            f"is {min(late) / rule.unit:.4g} at the end, least is {rule.least / rule.unit:.4g}"
         )
     return Verdict(rule, first, last, min(values), max(values), problem)
 

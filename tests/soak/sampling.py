@@ -66,8 +66,8 @@ RULES = (
     Rule("rows", "rows of other tables, without history"),
     Rule("history", "rows of history", growth=None),
     Rule.mib("database", "database, MiB", growth=None),
-    Rule("images", "images of snapshots in Glance", most=ROTATION),
-    Rule("stored", "files in Glance's store", most=ROTATION),
+    Rule("images", "images of snapshots in Glance", None, most=ROTATION, least=ROTATION),
+    Rule("stored", "files in Glance's store", None, most=ROTATION, least=ROTATION),
 )
 """On every name of :meth:`Sampler.take`."""
 

@@ -93,6 +93,13 @@ class TestBounds:
     def test_once_is_too_often(self) -> None:
         assert problem(self.NONE, [0.0, 1.0] + [0.0] * 58) == "is 1 at 2, allowed is 0"
 
+    def test_what_must_be_there_at_the_end(self) -> None:
+        """As the backups that a rotation keeps: none of them may be lost."""
+        rule = flat.Rule("images", "images", None, most=2.0, least=2.0)
+        assert problem(rule, [0.0, 1.0] + [2.0] * 58) == ""
+        assert problem(rule, [0.0, 1.0] + [2.0] * 57 + [1.0]) == "is 1 at the end, least is 2"
+        assert problem(rule, [0.0, 1.0, 3.0] + [2.0] * 57) == "is 3 at 3, allowed is 2"
+
     def test_what_is_history_may_grow(self) -> None:
         rule = flat.Rule.mib("database", "database", growth=None)
         assert problem(rule, [number * MIB for number in range(300)]) == ""
