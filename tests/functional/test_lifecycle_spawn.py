@@ -84,6 +84,7 @@ def test_an_image_is_downloaded_once(world, small):
         threads[-1].start()
     for thread in threads:
         thread.join(120)
+    assert not any(thread.is_alive() for thread in threads)
     assert failures == []
     assert world.images.downloads == [small]
     assert len(world.cached()) == 1

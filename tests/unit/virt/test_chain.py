@@ -402,6 +402,7 @@ def test_nothing_is_opened_to_find_out_what_it_is(tmp_path):
     finally:
         os.close(os.open(tmp_path / "pipe", os.O_RDONLY))
         writer.join(10)
+    assert not writer.is_alive()
     assert opened.is_set()
 
 

@@ -120,6 +120,8 @@ def test_two_at_a_time_download_once(scene):
     go_on.set()
     first.join(30)
     second.join(30)
+    assert not first.is_alive()
+    assert not second.is_alive()
     assert found[0] == found[1]
     assert scene.images.downloads == 1
 
