@@ -2,6 +2,7 @@
 """An instance's life through the API, messages and a compute host with the fake driver."""
 
 import datetime
+import functools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,7 +11,8 @@ from oslo_config import cfg
 from oslo_utils import timeutils
 
 from nova_snap import exception
-from nova_snap.compute import power_actions, switching, task_states, vm_states
+from nova_snap.compute import power_actions, snapshots, switching, task_states, vm_states
+from nova_snap.compute.monitor import SnapshotMonitor
 from nova_snap.context import get_admin_context
 from nova_snap.objects.block_device import BlockDeviceMappingList
 from nova_snap.objects.instance import Instance
@@ -181,7 +183,11 @@ class TestDelete:
         assert create.message == "The server was deleted while it was being made."
         assert cloud.fault(instance) is None
 
-    def test_while_a_snapshot_is_being_taken(self, cloud: Cloud) -> None:
+    def test_while_a_snapshot_is_being_taken(
+        self, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        blind = functools.partial(SnapshotMonitor, seconds=10 * SOON)
+        monkeypatch.setattr(snapshots, "SnapshotMonitor", blind)
         made = cloud.running()
         cloud.images.go_on.clear()
         image = cloud.snapshots.snapshot(cloud.new_context(), made, "snap")
@@ -192,9 +198,10 @@ class TestDelete:
         assert made.uuid in cloud.driver.guests
         cloud.images.go_on.set()
         cloud.gone(made)
-        assert image["id"] not in cloud.images.records or (
-            cloud.images.records[image["id"]]["status"] == "active"
-        )
+        # It was sent before anything had seen that its server goes, and what is whole stays.
+        assert cloud.images.records[image["id"]]["status"] == "active"
+        size = cloud.conf.fake.snapshot_size
+        assert cloud.images.data[image["id"]] == snapshot_data(made.uuid, size)
         assert cloud.driver.guests == set()
 
     def test_twice(self, cloud: Cloud) -> None:

@@ -90,6 +90,13 @@ def answer(client: socket.socket) -> bytes:
     return b"".join(iter(lambda: client.recv(65536), b""))
 
 
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + SOON
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.01)
+
+
 def files() -> int:
     return len(os.listdir("/proc/self/fd"))
 
@@ -108,9 +115,11 @@ def test_a_connection_serves_more_than_one_request(port: int) -> None:
     with connect(port) as client:
         for _ in range(2):
             client.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
-            received = client.recv(65536)
+            received = b""
             while not received.endswith(b"ok"):
-                received += client.recv(65536)
+                piece = client.recv(65536)
+                assert piece, f"it hung up after {received!r}"
+                received += piece
             assert received.startswith(b"HTTP/1.1 200 OK")
 
 
@@ -207,8 +216,7 @@ def test_who_hangs_up_before_his_turn_is_not_served(
         busy = [stack.enter_context(connect(port)) for _ in range(THREADS)]
         for client in busy:
             client.sendall(REQUEST)
-        while len(application.waited) < 1:
-            time.sleep(0.01)
+        wait_until(lambda: application.waited)
         with connect(port) as impatient:
             impatient.sendall(REQUEST.replace(b"GET /", b"GET /gone"))
         patient = stack.enter_context(connect(port))
@@ -260,8 +268,7 @@ def test_a_stop_has_a_bound_though_many_wait(
         clients = [stack.enter_context(connect(port)) for _ in range(WAITING)]
         for client in clients:
             client.sendall(REQUEST)
-        while not application.waited:
-            time.sleep(0.01)
+        wait_until(lambda: application.waited)
         began = time.monotonic()
         server.stop()
         took = time.monotonic() - began
