@@ -50,17 +50,19 @@ def request(
 
 
 def age(database: Database, seconds: float, *columns: str) -> None:
-    """Let these columns of the journal be so old."""
+    """Let these columns of the journal be so old, and the actions."""
     past = timeutils.utcnow() - datetime.timedelta(seconds=seconds)
     with database.writer() as session:
         session.query(models.SnapshotRequest).update(dict.fromkeys(columns, past))
+        session.query(models.InstanceAction).update({"start_time": past, "updated_at": past})
 
 
 def unseen(database: Database, seconds: float) -> None:
     """Nobody has reported for so long."""
     past = timeutils.utcnow() - datetime.timedelta(seconds=seconds)
     with database.writer() as session:
-        session.query(models.Service).update({"last_seen_up": past})
+        signs = dict.fromkeys(("last_seen_up", "updated_at", "created_at"), past)
+        session.query(models.Service).update(signs)
 
 
 def state(context: RequestContext, instance: Instance) -> tuple[str | None, str | None]:
