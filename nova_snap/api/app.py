@@ -93,7 +93,7 @@ def build_app(
     app = sizelimit.RequestBodySizeLimiter(app, conf)
     app = overload.Overload(app, conf)
     app = Faults(app, conf)
-    app = cors.CORS(app, conf)
+    app = CrossOrigin(app, conf)
     healthcheck = oslo_healthcheck.Healthcheck(_not_found, conf)
     numbers = metrics.Application(conf, database, _not_found)
     app = Mounts(app, {HEALTHCHECK_PATH: healthcheck, metrics.PATH: numbers})
@@ -105,6 +105,20 @@ class ComputeRequestId(request_id.RequestId):
     """Gives the request an id and tells the client; Nova's own older header has it too."""
 
     compat_headers = ["x-compute-request-id"]  # noqa: RUF012 - as the base class declares it
+
+
+class CrossOrigin:
+    """oslo.middleware's CORS, for browsers; it would also answer whoever else sends OPTIONS."""
+
+    def __init__(self, application: WSGIApplication, conf: cfg.ConfigOpts) -> None:
+        self._application = application
+        self._cors: WSGIApplication = cors.CORS(application, conf)
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        app = self._cors if "HTTP_ORIGIN" in environ else self._application
+        return app(environ, start_response)
 
 
 class Mounts:

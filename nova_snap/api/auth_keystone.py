@@ -65,14 +65,22 @@ class Keystone:
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
-        if environ.get("PATH_INFO") in routes.PUBLIC_PATHS:
-            return self._public(environ, start_response)
         request = Request(environ)
+        if _is_public(request):
+            return self._public(environ, start_response)
         response = request.get_response(self._protocol)
         if _REACHED not in environ:
             response = _refusal(request, response)
         answer: Iterable[bytes] = response(environ, start_response)
         return answer
+
+
+def _is_public(request: Request) -> bool:
+    """Whether the answer is for everybody, as is what methods there are for a path."""
+    path = request.environ.get("PATH_INFO", "")
+    if request.method == "OPTIONS":
+        return routes.match(path) is not None
+    return path in routes.PUBLIC_PATHS
 
 
 def _check(conf: cfg.ConfigOpts) -> None:
