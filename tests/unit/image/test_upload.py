@@ -4,6 +4,7 @@
 import errno
 import hashlib
 import io
+import time
 import uuid
 
 import pytest
@@ -129,5 +130,9 @@ def test_data_that_cannot_be_read_are_no_fault_of_the_image_service(
         images, size = glance.API(conf), len(DATA) if sized else None
         with pytest.raises(exception.ImageSourceUnreadable, match="Stale file handle") as error:
             images.update(context, image_id, {}, Failing(DATA), size)
+        # Who sends may be done with it before the other side has read its first line.
+        until = time.monotonic() + 30
+        while not stand_in.requests and time.monotonic() < until:
+            time.sleep(0.01)
         assert stand_in.requests == [f"PUT images/{image_id}/file"]
     assert "/var" not in error.value.for_user()
