@@ -110,7 +110,14 @@ class TestTransactionThatIsEnded:
     def test_the_loser_of_a_deadlock_writes_again(
         self, database: Database, context: RequestContext
     ) -> None:
-        instance = make_instance(context)
+        # PostgreSQL has each look once, after a second: on a busy machine that may be before there
+        # is one, and then it ends the other.
+        assert any(self.is_lost_by_the_writer(database, context, number) for number in range(5))
+
+    def is_lost_by_the_writer(
+        self, database: Database, context: RequestContext, number: int
+    ) -> bool:
+        instance = make_instance(context, name=f"instance-{number:08x}")
         action = InstanceAction.start(context, instance.uuid, "createImage")
         event = InstanceActionEvent.begin(context, action, "snapshot", "compute-1")
         writer = threading.Thread(target=event.succeed, args=(context, "done"))
@@ -121,13 +128,18 @@ class TestTransactionThatIsEnded:
             self.touch(other, models.InstanceAction, action.id)
             writer.start()
             self.wait_locked(database, event.id)
-            # This closes the circle; that it returns says that the other one had to let go.
-            self.touch(other, models.InstanceActionEvent, event.id)
+            lost = True
+            try:
+                # This closes the circle; that it returns says that the other one had to let go.
+                self.touch(other, models.InstanceActionEvent, event.id)
+            except db_exception.DBDeadlock:
+                lost = False
             other.rollback()
         writer.join(60)
         assert not writer.is_alive()
         (found,) = action.events(context)
         assert (found.result, found.details) == ("Success", "done")
+        return lost
 
     @staticmethod
     def touch(connection: sa.Connection, table: type[Row], row: int) -> None:
