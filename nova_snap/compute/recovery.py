@@ -226,7 +226,11 @@ def recover(
     for instance in InstanceList.get_by_filters(context, filters):
         try:
             _recover_instance(context, images, driver, instance, host)
-        except exception.NovaSnapError:
+        except db_exception.DBError:
+            # Without the database nothing can be recovered; the next start tries all again.
+            raise
+        except Exception:
+            # The other instances, and the host, do not wait for this one.
             LOG.exception("Instance %s could not be recovered", instance.uuid)
     # What was done after an instance was free, such as a rotation, or to one that is gone by now.
     unknown = endings.end_all(context, images, host)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from oslo_config import cfg
+from oslo_db import exception as db_exception
 
 from nova_snap import exception
 from nova_snap.compute import recovery, task_states
@@ -66,6 +67,45 @@ def test_whoever_only_misses_the_record_keeps_the_image(
     assert image_id in images.records
     (action,) = InstanceAction.get_by_instance_uuid(context, instance.uuid)
     assert (action.message, action.finish_time is None) == (None, False)
+
+
+class Broken(FakeDriver):
+    """Cannot clean up after one instance."""
+
+    error: Exception
+    instance_uuid: str
+
+    def clean_up_after_restart(self, instance: Any) -> Sequence[str]:
+        if instance.uuid == self.instance_uuid:
+            raise self.error
+        return super().clean_up_after_restart(instance)
+
+
+@pytest.fixture
+def broken(conf: cfg.ConfigOpts, images: MemoryImages) -> Broken:
+    return Broken(conf, images)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_unforeseen_error_over_one_instance_holds_up_no_other(
+    context: RequestContext, database: Database, images: MemoryImages, broken: Broken, which: int
+) -> None:
+    """Whichever of them comes first."""
+    instances = [left(context, images)[0] for _ in range(2)]
+    broken.error, broken.instance_uuid = RuntimeError("no such thing"), instances[which].uuid
+    recovery.recover(database, images, broken, HOST, messages_survive=True)
+    found = [Instance.get_by_uuid(context, each.uuid).task_state for each in instances]
+    assert (found[which], found[1 - which]) == (SENT, None)
+
+
+def test_host_does_not_start_without_its_database(
+    context: RequestContext, database: Database, images: MemoryImages, broken: Broken
+) -> None:
+    instance, image_id, _action = left(context, images)
+    broken.error, broken.instance_uuid = db_exception.DBConnectionError(), instance.uuid
+    with pytest.raises(db_exception.DBConnectionError):
+        recovery.recover(database, images, broken, HOST, messages_survive=True)
+    assert image_id in images.records
 
 
 class Losing(FakeDriver):

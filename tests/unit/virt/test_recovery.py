@@ -197,6 +197,20 @@ def test_what_nobody_foresaw_is_tried_again(scene, error):
     assert scene.leftovers() == []
 
 
+def test_error_over_one_instance_keeps_no_other_from_being_put_right(scene, monkeypatch):
+    """Without that, one of them would keep the whole host from starting."""
+    scene.left(undefined_xml="<domain/>", frozen=True)
+    monkeypatch.setattr(doubles, "UUID", doubles.UUID[:-1] + "f")
+    scene.left(undefined_xml="<domain/>")
+    scene.host.errors["get_guest"] = ValueError("no number")
+    scene.recovery.recover()
+    assert scene.host.defined == ["<domain/>", "<domain/>"]
+    del scene.host.errors["get_guest"]
+    scene.guest.frozen = True
+    scene.recovery.recover()
+    assert (scene.guest.frozen, scene.leftovers()) == (False, [])
+
+
 def test_what_another_host_has_noted_is_left_alone(scene, conf):
     """Its guests are not here; a container's service on the same machine has a host of its own."""
     scene.left(saving=True, frozen=True, undefined_xml="<domain/>")

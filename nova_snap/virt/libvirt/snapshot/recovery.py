@@ -53,6 +53,9 @@ class Recovery:
             )
             try:
                 self._recover(found, lost)
+            except Exception:
+                # The directories of other instances do not wait for this one.
+                LOG.exception("Domain %s is not put right yet", found.journal.domain)
             finally:
                 # Who holds its lock keeps everybody else from trying.
                 found.close()
