@@ -33,7 +33,7 @@ from nova_snap.db.session import Database
 from nova_snap.objects.instance import Instance, InstanceFilters, InstanceList
 from nova_snap.objects.instance_action import InstanceAction
 from nova_snap.objects.service import Service
-from nova_snap.objects.snapshot_request import GIVEN_UP, RUNNING, SnapshotRequest
+from nova_snap.objects.snapshot_request import RUNNING, SnapshotRequest
 
 LOG = log.getLogger(__name__)
 
@@ -184,9 +184,8 @@ class Reaper:
             request.instance_uuid,
         )
         if action is None or endings.end(context, images, request, action):
-            # One that was given up goes also if it is active. Forgotten there, if it is gone.
-            statuses = None if request.phase == GIVEN_UP else recovery.INCOMPLETE
-            recovery.delete_images(images, context, request.image_id, statuses)
+            # Forgotten there, if it is gone.
+            recovery.delete_left(images, context, request.image_id)
         if _age(request.created_at) > _FORGET_SECONDS:
             LOG.error("Image %s is looked for no more: delete it by hand", request.image_id)
             SnapshotRequest.forget(context, request.image_id)

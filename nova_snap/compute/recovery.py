@@ -60,6 +60,17 @@ def delete_images(
     delete_image(image_api, context, image_id, statuses)
 
 
+def delete_left(image_api: Images, context: RequestContext, image_id: str) -> None:
+    """Delete the images of a snapshot that no process lived to end. Whole ones stay, unless the
+    journal says that they were given up.
+
+    :raises oslo_db.exception.DBError: if the journal cannot be read.
+    """
+    request = SnapshotRequest.get(context, image_id)
+    given_up = request is not None and request.phase == GIVEN_UP
+    delete_images(image_api, context, image_id, None if given_up else INCOMPLETE)
+
+
 def _unwanted_further(
     image_api: Images,
     context: RequestContext,

@@ -103,7 +103,7 @@ class Terminator:
         def discard(context: RequestContext, instance: Instance) -> None:
             image_id = instance.snapshot_image_id
             if image_id is not None:
-                recovery.delete_images(images, context, image_id, recovery.INCOMPLETE)
+                recovery.delete_left(images, context, image_id)
 
         return discard
 

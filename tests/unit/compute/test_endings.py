@@ -10,8 +10,11 @@ from oslo_config import cfg
 
 from nova_snap import exception
 from nova_snap.compute import task_states
+from nova_snap.compute.instance_locks import InstanceLocks
+from nova_snap.compute.lifecycle_manager import LifecycleManager
 from nova_snap.compute.manager import ComputeManager
 from nova_snap.compute.reaper import Reaper
+from nova_snap.compute.termination import Terminator
 from nova_snap.context import RequestContext, get_admin_context
 from nova_snap.db import models
 from nova_snap.db.session import Database
@@ -116,6 +119,35 @@ class TestGivenUp:
         assert reason(context, ended(context, instance)) == (
             "The compute service was restarted during image_uploading."
         )
+
+    @pytest.mark.parametrize("given_up", [True, False], ids=["given-up", "whole"])
+    @pytest.mark.parametrize("gone", [False, True], ids=["being-deleted", "gone"])
+    def test_nor_does_the_end_of_its_server(
+        self,
+        conf: cfg.ConfigOpts,
+        database: Database,
+        context: RequestContext,
+        images: MemoryImages,
+        driver: FakeDriver,
+        gone: bool,
+        given_up: bool,
+    ) -> None:
+        """The process died before it could delete the image, and then the server is deleted."""
+        instance, image_id = pending(context, images, task_state=task_states.DELETING)
+        images.records[image_id]["status"] = "active"
+        SnapshotRequest.record(context, image_id, instance.uuid, instance.host, "createImage")
+        if given_up:
+            SnapshotRequest.give_up(context, image_id)
+        locks = InstanceLocks()
+        if gone:
+            instance.destroy(cleanup_pending=True)
+            Terminator(HOST, images, driver, locks).clean_up(get_admin_context(database))
+        else:
+            manager = LifecycleManager(conf, database, images, driver, locks)
+            manager._recovery.recover()
+            assert manager.stop(SOON) == 0
+        assert (image_id in images.records) == (not given_up)
+        assert SnapshotRequest.get(context, image_id) is None
 
 
 class TestDeletedBeforeItIsTakenUp:
