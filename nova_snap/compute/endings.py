@@ -9,6 +9,7 @@ request whose action that is.
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
+from oslo_db import exception as db_exception
 from oslo_log import log
 from oslo_utils import timeutils
 
@@ -108,15 +109,22 @@ def end(
 def end_all(context: RequestContext, images: Images, host: str) -> list[int]:
     """End the actions of one host's requests that have ended, for its start.
 
-    :returns: the ids of those of which it is not known how: they are left for later. The image
-        service is not asked again once it does not answer.
+    :returns: the ids of those of which it is not known how: they are left for later.
     """
     left: list[int] = []
     for request in SnapshotRequest.get_all(context, host=host):
         action = without_end(context, request)
         if action is None or is_wanted(context, request):
             continue
-        if left or not end(context, images, request, action):
+        known = False
+        try:
+            known = end(context, images, request, action)
+        except db_exception.DBError:
+            raise
+        except Exception:
+            # The others, and the host, do not wait for this one.
+            LOG.exception("It is not known how image %s has ended", request.image_id)
+        if not known:
             left.append(action.id)
     return left
 

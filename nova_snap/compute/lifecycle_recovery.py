@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from oslo_config import cfg
+from oslo_db import exception as db_exception
 from oslo_log import log
 from oslo_utils import timeutils
 
@@ -74,7 +75,11 @@ class Recovery:
         for instance in InstanceList.get_by_filters(context, filters):
             try:
                 self._recover_instance(instance, discard)
-            except exception.NovaSnapError:
+            except db_exception.DBError:
+                # Without the database nothing can be recovered; the next start tries all again.
+                raise
+            except Exception:
+                # The other instances, and the host, do not wait for this one.
                 LOG.exception("Instance %s could not be recovered", instance.uuid)
 
     def give_up_overdue(self, context: RequestContext) -> None:

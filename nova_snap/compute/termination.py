@@ -4,6 +4,7 @@
 from collections.abc import Callable
 from typing import Final
 
+from oslo_db import exception as db_exception
 from oslo_log import log
 
 from nova_snap import exception
@@ -92,7 +93,10 @@ class Terminator:
                         self._driver.destroy(instance)
                         discard(context, instance)
                     instance.cleaned_up()
-            except exception.NovaSnapError:
+            except db_exception.DBError:
+                raise
+            except Exception:
+                # The others do not wait for this one; it is tried again.
                 LOG.exception("The guest of instance %s is left behind", instance.uuid)
 
     def snapshot_discarder(self) -> Callable[[RequestContext, Instance], None]:

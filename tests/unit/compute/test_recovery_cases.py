@@ -2,7 +2,7 @@
 """The end of a snapshot that cannot go on, at its borders: see also test_manager.py."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -10,14 +10,18 @@ from oslo_config import cfg
 from oslo_db import exception as db_exception
 
 from nova_snap import exception
-from nova_snap.compute import recovery, task_states
-from nova_snap.context import RequestContext
+from nova_snap.compute import recovery, task_states, vm_states
+from nova_snap.compute.instance_locks import InstanceLocks
+from nova_snap.compute.lifecycle_manager import LifecycleManager
+from nova_snap.compute.termination import Terminator
+from nova_snap.context import RequestContext, get_admin_context
 from nova_snap.db.session import Database
-from nova_snap.objects.instance import Instance
-from nova_snap.objects.instance_action import InstanceAction
+from nova_snap.objects.instance import Instance, InstanceFilters, InstanceList
+from nova_snap.objects.instance_action import InstanceAction, InstanceActionEvent
+from nova_snap.objects.snapshot_request import SnapshotRequest
 from nova_snap.virt.fake import FakeDriver
 from tests.fixtures.images import MemoryImages
-from tests.fixtures.service import HOST, make_instance
+from tests.fixtures.service import HOST, make_context, make_instance
 
 SENT = task_states.IMAGE_UPLOADING
 LOST = "Its memory was lost."
@@ -70,7 +74,7 @@ def test_whoever_only_misses_the_record_keeps_the_image(
 
 
 class Broken(FakeDriver):
-    """Cannot clean up after one instance."""
+    """Cannot clean up after one instance, nor remove its guest."""
 
     error: Exception
     instance_uuid: str
@@ -79,6 +83,11 @@ class Broken(FakeDriver):
         if instance.uuid == self.instance_uuid:
             raise self.error
         return super().clean_up_after_restart(instance)
+
+    def destroy(self, instance: Any) -> None:
+        if instance.uuid == self.instance_uuid:
+            raise self.error
+        super().destroy(instance)
 
 
 @pytest.fixture
@@ -106,6 +115,74 @@ def test_host_does_not_start_without_its_database(
     with pytest.raises(db_exception.DBConnectionError):
         recovery.recover(database, images, broken, HOST, messages_survive=True)
     assert image_id in images.records
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_nor_does_one_over_a_build_that_was_interrupted(
+    conf: cfg.ConfigOpts,
+    context: RequestContext,
+    database: Database,
+    images: MemoryImages,
+    broken: Broken,
+    which: int,
+) -> None:
+    building = {"task_state": task_states.SPAWNING, "vm_state": vm_states.BUILDING}
+    instances = [make_instance(context, **building) for _ in range(2)]
+    broken.error, broken.instance_uuid = RuntimeError("no such thing"), instances[which].uuid
+    manager = LifecycleManager(conf, database, images, broken, InstanceLocks())
+    manager._recovery.recover()
+    assert manager.stop(20) == 0
+    found = [Instance.get_by_uuid(context, each.uuid).task_state for each in instances]
+    assert (found[which], found[1 - which]) == (task_states.SPAWNING, None)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_nor_does_one_over_a_guest_that_is_to_be_removed(
+    context: RequestContext, database: Database, images: MemoryImages, broken: Broken, which: int
+) -> None:
+    instances = [make_instance(context) for _ in range(2)]
+    for each in instances:
+        each.destroy(cleanup_pending=True)
+    broken.error, broken.instance_uuid = RuntimeError("no such thing"), instances[which].uuid
+    Terminator(HOST, images, broken, InstanceLocks()).clean_up(get_admin_context(database))
+    pending = InstanceFilters(deleted=True, cleanup_pending=True, host=HOST)
+    left_behind = InstanceList.get_by_filters(get_admin_context(database), pending)
+    assert [each.uuid for each in left_behind] == [instances[which].uuid]
+
+
+class OneBroken(MemoryImages):
+    """Cannot be asked about one image."""
+
+    broken: str
+
+    def get(self, context: RequestContext, image_id: str) -> Mapping[str, Any]:
+        if image_id == self.broken:
+            raise RuntimeError("no such thing")
+        return super().get(context, image_id)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_nor_does_one_over_an_end_that_was_not_written_down(
+    conf: cfg.ConfigOpts, context: RequestContext, database: Database, which: int
+) -> None:
+    images, ids, instances = OneBroken(), [], []
+    for _ in range(2):
+        own = make_context(database)
+        image_id = images.create(own, {"name": "snap"})["id"]
+        images.records[image_id]["status"] = "active"
+        instance = make_instance(own)
+        SnapshotRequest.record(own, image_id, instance.uuid, HOST, "createImage")
+        action = InstanceAction.start(own, instance.uuid, "createImage")
+        InstanceActionEvent.begin(own, action, "compute_snapshot_instance", HOST)
+        ids.append(image_id)
+        instances.append(instance)
+    images.broken = ids[which]
+    recovery.recover(database, images, FakeDriver(conf, images), HOST, messages_survive=True)
+    ends = []
+    for each in instances:
+        (action,) = InstanceAction.get_by_instance_uuid(context, each.uuid)
+        ends.append((action.finish_time is not None, action.message))
+    assert (ends[which], ends[1 - which]) == ((False, None), (True, None))
 
 
 class Losing(FakeDriver):
