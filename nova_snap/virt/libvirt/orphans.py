@@ -27,6 +27,7 @@ def end_all(directory: str) -> None:
     """End every qemu-nbd that has its log in a directory, and every qemu-img that writes into it.
 
     :param directory: of a snapshot that was cut off.
+    :raises OSError: if not all programs could be looked at, or ended.
     """
     for pid in _processes():
         with contextlib.suppress(ProcessLookupError):
@@ -62,7 +63,8 @@ def _works_for(pid: int, directory: str) -> bool:
             return True
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             words = file.read().split(b"\0")
-    except OSError:
+    except (FileNotFoundError, PermissionError, ProcessLookupError):
+        # It has ended, or is somebody else's. Whatever else there is tells nothing of it.
         return False
     # Its limits are set by another program, which becomes it: the first word may be that one's.
     names = [os.path.basename(word) for word in words]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a dead process has started is ended by the directory that it works for."""
 
+import errno
 import os
 import signal
 import socket
@@ -93,6 +94,17 @@ class TestCopy:
 
     def test_is_of_another_snapshot(self, copy, tmp_path):
         orphans.end_all(str(tmp_path / "lef"))
+        assert copy.poll() is None
+
+    def test_cannot_be_told_from_others(self, copy, directory, monkeypatch):
+        """Whoever asked must not take it for ended."""
+
+        def full(*_arguments):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        monkeypatch.setattr("builtins.open", full)
+        with pytest.raises(OSError, match="Too many open files"):
+            orphans.end_all(str(directory))
         assert copy.poll() is None
 
 

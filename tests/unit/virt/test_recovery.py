@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a dead process left is put right, as far as it can be."""
 
+import errno
 import json
 import os
 import pathlib
+import signal
+import subprocess
 
 import pytest
 
@@ -209,6 +212,46 @@ def test_error_over_one_instance_keeps_no_other_from_being_put_right(scene, monk
     scene.guest.frozen = True
     scene.recovery.recover()
     assert (scene.guest.frozen, scene.leftovers()) == (False, [])
+
+
+@pytest.fixture
+def left_program(scene):
+    """It has a disk open, and there is nothing of that in the journal."""
+    path = scene.left()
+    with open(os.path.join(path, "log"), "wb") as log:
+        process = subprocess.Popen(["sleep", "600"], stderr=log)
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize("call", ["listdir", "pidfd_open"])
+def test_program_that_cannot_be_ended_yet(scene, left_program, monkeypatch, call):
+    """The directory is all that it is known by."""
+    real = getattr(os, call)
+
+    def full(what, *more):
+        if what in ("/proc", left_program.pid):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(what, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, full)
+        scene.recovery.recover()
+    assert left_program.poll() is None
+    scene.recovery.recover()
+    assert left_program.wait(10) == -signal.SIGKILL
+    assert scene.leftovers() == []
+
+
+def test_unforeseen_error_with_nothing_in_the_journal(scene):
+    scene.left()
+    scene.host.errors["get_guest"] = ValueError("no number")
+    scene.recovery.recover()
+    assert len(scene.leftovers()) == 1
+    scene.host.errors.clear()
+    scene.recovery.recover()
+    assert scene.leftovers() == []
 
 
 def test_what_another_host_has_noted_is_left_alone(scene, conf):

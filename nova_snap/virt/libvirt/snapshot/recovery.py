@@ -51,14 +51,19 @@ class Recovery:
                 found.journal.instance_uuid,
                 found.journal.method or "none yet",
             )
+            done = False
             try:
+                # Before the guest, whose disks they may have locked.
+                ended = self._try(found, lambda found: orphans.end_all(found.path))
                 self._recover(found, lost)
+                done = ended
             except Exception:
                 # The directories of other instances do not wait for this one.
                 LOG.exception("Domain %s is not put right yet", found.journal.domain)
             finally:
-                # Who holds its lock keeps everybody else from trying.
-                found.close()
+                # Who holds its lock keeps everybody else from trying. A program that was left is
+                # known by the directory, and by nothing else.
+                found.close(keep=not done)
         return lost
 
     def end_stray_copy(self, guest: Guest) -> None:
@@ -74,8 +79,6 @@ class Recovery:
 
     def _recover(self, found: WorkDir, lost: list[str]) -> None:
         journal = found.journal
-        # Before the guest, whose disks they may have locked.
-        self._try(found, lambda found: orphans.end_all(found.path))
         if journal.socket_directory:
             shutil.rmtree(journal.socket_directory, ignore_errors=True)
         self._try(found, self._end_in_ceph)
@@ -102,12 +105,14 @@ class Recovery:
         for step in steps:
             self._try(found, step)
 
-    def _try(self, found: WorkDir, step: Callable[[WorkDir], None]) -> None:
+    def _try(self, found: WorkDir, step: Callable[[WorkDir], None]) -> bool:
         try:
             step(found)
         except Exception:
             # Also what nobody foresaw: a guest that is frozen must not stay so for it.
             LOG.exception("Domain %s is not put right yet", found.journal.domain)
+            return False
+        return True
 
     def _end_in_ceph(self, found: WorkDir) -> None:
         for facts in found.journal.ceph:

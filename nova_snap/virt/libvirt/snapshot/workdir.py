@@ -147,16 +147,18 @@ class WorkDir:
         """Room that is left in the file system."""
         return shutil.disk_usage(self.path).free
 
-    def close(self) -> None:
+    def close(self, keep: bool = False) -> None:
         """Delete the directory and all that is in it. Never raises.
 
         The journal is the last to go: a process that dies in the middle of this leaves what the
         next start knows. If something of the guest is still to be put right, it stays, and
         :func:`abandoned` finds it.
+
+        :param keep: it stays in any case: something is left that the journal does not know of.
         """
         try:
             self._remove_data()
-            if self.journal.is_settled:
+            if self.journal.is_settled and not keep:
                 shutil.rmtree(self.path)
             else:
                 LOG.error("What is left to be put right is in %s", self.file(_JOURNAL))
