@@ -10,7 +10,7 @@ a connection to itself, and one that hangs keeps nothing else from going on.
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import libvirt
@@ -102,14 +102,22 @@ class Connections:
                 else:
                     surplus = connection
         if surplus is not None:
-            close(surplus)
+            self._close([surplus])
 
     def close(self) -> None:
         """Let go of those that nobody has. May be called twice; another call opens a new one."""
         with self._changed:
             idle, self._idle = self._idle, []
-        for connection in idle:
-            close(connection)
+        self._close(idle)
+
+    def _close(self, connections: Iterable[Any]) -> None:
+        """Close connections, and keep those that cannot be closed now: one that nobody has any
+        more would be closed by libvirt's own code, and this would wait for it."""
+        for connection in connections:
+            if not close(connection):
+                with self._changed:
+                    self._idle.append(connection)
+                    self._changed.notify()
 
     # -- with the lock held --------------------------------------------------------------------
 
@@ -190,8 +198,11 @@ class Connections:
         self._changed.notify_all()
 
 
-def close(connection: Any) -> None:
-    """Close a connection without waiting for it."""
+def close(connection: Any) -> bool:
+    """Close a connection without waiting for it.
+
+    :returns: whether that was begun: there may be no thread for it.
+    """
 
     def run() -> None:
         try:
@@ -199,4 +210,10 @@ def close(connection: Any) -> None:
         except libvirt.libvirtError as exc:
             LOG.debug("A connection to libvirt was not closed: %s", exc)
 
-    threading.Thread(target=run, name="libvirt-close", daemon=True).start()
+    try:
+        threading.Thread(target=run, name="libvirt-close", daemon=True).start()
+    except RuntimeError as exc:
+        # No call fails for it that was good, or that is tried again.
+        LOG.warning("A connection to libvirt cannot be closed now: %s", exc)
+        return False
+    return True

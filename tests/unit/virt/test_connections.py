@@ -89,6 +89,21 @@ def test_few_are_kept(pool):
     assert all(each.closed.wait(10) for each in taken)
 
 
+def test_no_thread_to_close_one(pool, monkeypatch):
+    """The call that it was for has been answered. It is kept, and closed when there is a thread."""
+    taken = [pool.take() for _ in range(connections.MAX_IDLE + 1)]
+    with without_threads(monkeypatch):
+        for each in taken:
+            pool.give_back(each, lost=False)
+        pool.close()
+    assert not any(each.closed.is_set() for each in taken)
+    again = [pool.take() for _ in taken]
+    assert set(again) == set(taken)
+    for each in again:
+        pool.give_back(each, lost=False)
+    assert again[-1].closed.wait(10)
+
+
 def test_one_that_died_while_nobody_had_it(pool):
     first = pool.take()
     pool.give_back(first, lost=False)
