@@ -17,6 +17,7 @@ from nova_snap.image.glance import API
 from nova_snap.virt.libvirt import rbd
 from nova_snap.virt.libvirt.driver import LibvirtDriver
 from nova_snap.virt.libvirt.snapshot.direct import Direct
+from tests.backends.rbd_parts import AGENT
 from tests.fixtures.glance import Glance
 from tests.fixtures.lab_guest import Guest
 from tests.fixtures.libvirt_lab import LibvirtLab
@@ -94,7 +95,8 @@ def main(
         print("done", flush=True)
         return
     POINTS[work]()
-    driver.snapshot(world.context, parts.Instance(uuid, name), image_id, parts.States())
+    instance = parts.Instance(uuid, name, image_properties=AGENT)
+    driver.snapshot(world.context, instance, image_id, parts.States())
 
 
 if __name__ == "__main__":

@@ -33,6 +33,14 @@ def guest(lab, ceph, glance):
 
 
 @pytest.fixture
+def writer(lab, ceph, glance):
+    """It runs, and is to be frozen."""
+    base = rbd_parts.base_image(glance)
+    with rbd_parts.running_guest(lab, ceph, base, "restart-writer") as made:
+        yield made
+
+
+@pytest.fixture
 def image_id(glance):
     """A record in status queued."""
     return str(glance.client().images.create(name="snapshot").id)
@@ -74,3 +82,25 @@ def test_killed_after_it_was_handed_over(glance, ceph, guest, image_id, tmp_path
     assert image_id in ceph.images(Glance.POOL)
     client = glance.client()
     assert sum(len(piece) for piece in client.images.data(image_id)) == guest_disk().size
+
+
+def test_killed_while_the_guest_is_frozen(glance, ceph, writer, image_id, tmp_path):
+    """The snapshot in the cluster is there, and nobody has thawed the guest."""
+    for name in ("snapshotted", "recover"):
+        (tmp_path / name).mkdir()
+    definition = writer.xml(inactive=True)
+    compute = Compute(glance, tmp_path, writer)
+    compute.die_at("snapshotted", image_id)
+    assert writer.agent("guest-fsfreeze-status") == "frozen"
+    assert len(ceph.snapshots(writer.disk.image)) == 1
+
+    compute.start_again()
+    assert writer.agent("guest-fsfreeze-status") == "thawed"
+    state = writer.state()
+    assert (state["state"], state["persistent"]) == ("running", True)
+    assert writer.xml(inactive=True) == definition
+    assert ceph.snapshots(writer.disk.image) == []
+    assert os.listdir(tmp_path / "snapshots") == []
+    counter = writer.counter()
+    writer.run(f"while [ $(counter) = {counter} ]; do sleep 0.1; done")
+    assert glance.client().images.get(image_id).status == "queued"
