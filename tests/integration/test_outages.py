@@ -5,12 +5,12 @@ import os
 import random
 from pathlib import Path
 
-from tests.crash.scenarios import SCENARIOS
+from tests.outages import configurations
 from tests.outages.rounds import table
 from tests.outages.runner import VICTIMS, Runner
 from tests.outages.world import OutageWorld
 
-CHOSEN = ("stream-quiesced", "offline")
+CHOSEN = configurations.of("stream", "stream-quiesced", "offline")
 
 
 def test_nothing_is_lost(tmp_path: Path) -> None:
@@ -18,9 +18,8 @@ def test_nothing_is_lost(tmp_path: Path) -> None:
     seed = int(os.environ.get("NOVA_SNAP_CRASH_SEED") or random.SystemRandom().randrange(10**6))
     said = [f"seed {seed}"]
     with OutageWorld(tmp_path) as world:
-        scenarios = [SCENARIOS[name] for name in CHOSEN]
-        runner = Runner(world, seed, said.append, scenarios, down=(0.1, 1.0))
-        runner.prepare()
+        runner = Runner(world, seed, said.append, down=(0.1, 1.0))
+        runner.prepare(CHOSEN)
         for name in VICTIMS:
             runner.run(name, 1)
     report = "\n".join([*said, table(runner)])

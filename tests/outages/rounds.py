@@ -8,12 +8,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.outages.configurations import CONFIGURATIONS, share
 from tests.outages.runner import Kill, Runner, Say
 from tests.outages.world import OutageWorld
 
 
 def run(victims: Sequence[str], kills: int, seed: int, directory: Path, say: Say) -> bool:
-    """Kill each victim so often.
+    """Kill each victim so often, while snapshots are taken by every method.
 
     :param directory: for logs.
     :returns: whether nothing was lost.
@@ -22,9 +23,12 @@ def run(victims: Sequence[str], kills: int, seed: int, directory: Path, say: Say
     directory.mkdir(parents=True, exist_ok=True)
     with OutageWorld(directory) as world:
         runner = Runner(world, seed, say)
-        runner.prepare()
-        for name in victims:
-            runner.run(name, kills)
+        for place, configuration in enumerate(CONFIGURATIONS):
+            shares = {name: share(kills, nth, place) for nth, name in enumerate(victims)}
+            if any(shares.values()):
+                runner.prepare(configuration)
+            for name, count in shares.items():
+                runner.run(name, count)
     hits = sum(kill.hit for kill in runner.kills)
     say(f"\n{table(runner)}\n")
     say(
@@ -37,15 +41,15 @@ def run(victims: Sequence[str], kills: int, seed: int, directory: Path, say: Say
 def table(runner: Runner) -> str:
     """What was tried, and what came of it."""
     outcomes = sorted({what for kill in runner.kills for what in kill.outcomes})
-    head = f"{'victim':9} {'kills':>6} {'random':>7} {'places':>7} {'missed':>7} {'survived':>9}"
-    lines = [f"{head} {'lost':>5}  what became of the requests"]
-    for name in dict.fromkeys(kill.victim for kill in runner.kills):
-        mine = [kill for kill in runner.kills if kill.victim == name]
-        lines.append(_row(name, mine, outcomes))
-    return "\n".join([*lines, _row("all", runner.kills, outcomes)])
+    head = f"{'victim':9} {'method':12} {'kills':>6} {'random':>7} {'places':>7} {'missed':>7}"
+    lines = [f"{head} {'survived':>9} {'lost':>5}  what became of the requests"]
+    for name, method in sorted({(kill.victim, kill.configuration) for kill in runner.kills}):
+        mine = [k for k in runner.kills if (k.victim, k.configuration) == (name, method)]
+        lines.append(_row(name, method, mine, outcomes))
+    return "\n".join([*lines, _row("all", "", runner.kills, outcomes)])
 
 
-def _row(name: str, mine: Sequence[Kill], outcomes: Sequence[str]) -> str:
+def _row(name: str, method: str, mine: Sequence[Kill], outcomes: Sequence[str]) -> str:
     hits = [kill for kill in mine if kill.hit]
     at_random = sum(kill.kind == "random" for kill in hits)
     places = len({(kill.scenario, kill.where) for kill in hits if kill.kind == "boundary"})
@@ -54,6 +58,6 @@ def _row(name: str, mine: Sequence[Kill], outcomes: Sequence[str]) -> str:
     counts = sum((kill.outcomes for kill in mine), collections.Counter[str]())
     said = ", ".join(f"{counts[what]} {what}" for what in outcomes if counts[what])
     return (
-        f"{name:9} {len(hits):6} {at_random:7} {places:7} {len(mine) - len(hits):7} "
+        f"{name:9} {method:12} {len(hits):6} {at_random:7} {places:7} {len(mine) - len(hits):7} "
         f"{survived:9} {lost:5}  {said}"
     )

@@ -15,10 +15,11 @@ from typing import Any
 
 from tests.crash import boundaries, checks
 from tests.crash.checks import Before
-from tests.crash.scenarios import SCENARIOS, Scenario
+from tests.crash.scenarios import Scenario
 from tests.crash.world import wait_until
 from tests.outages import verdict
 from tests.outages.clients import ANSWER_SECONDS, Asked, Crowd, ask
+from tests.outages.configurations import Configuration
 from tests.outages.libvirtd import Libvirtd
 from tests.outages.victims import API_COMMAND, Api, ImageService, Server, Victim
 from tests.outages.world import OutageWorld
@@ -32,9 +33,6 @@ _INSIDE_EVERY = 4
 _LATE_SHARE = 0.5
 # It dies again before what it interrupted has been put right.
 _AGAIN_SHARE = 0.2
-
-# All of one configuration: nothing but what dies is started again.
-PLAIN = tuple(SCENARIOS[name] for name in ("stream-paused", "stream-quiesced", "offline", "backup"))
 
 # Of what was logged about a loss.
 _EXCERPT = 12000
@@ -71,12 +69,14 @@ VICTIMS: dict[str, Kind] = {
 class Kill:
     """One try.
 
+    :ivar configuration: its name.
     :ivar where: what the services were just doing, or ``at random``.
     :ivar hit: whether the victim died before everything that was asked had ended.
     :ivar down: seconds until it served again.
     """
 
     victim: str
+    configuration: str
     scenario: str
     kind: str
     where: str = "-"
@@ -91,7 +91,6 @@ class Runner:
 
     :param seed: of every choice.
     :param say: is told of each kill as it is judged.
-    :param scenarios: what is asked for, of :data:`PLAIN`.
     :param down: for how many seconds a victim stays dead: at least, and at most.
     """
 
@@ -100,16 +99,16 @@ class Runner:
         world: OutageWorld,
         seed: int,
         say: Say,
-        scenarios: Sequence[Scenario] = PLAIN,
         down: tuple[float, float] = DOWN_SECONDS,
     ) -> None:
         self._world = world
         self._down = down
-        self._scenarios = scenarios
         self._rng = random.Random(seed)
         self._say = say
         self.kills: list[Kill] = []
         self.snapshots = 0
+        self._configuration = ""
+        self._scenarios: Sequence[Scenario] = ()
         self._points: dict[str, list[Point]] = {}
         self._seconds: dict[str, float] = {}
 
@@ -118,8 +117,10 @@ class Runner:
         """Those after which something was not as it must be."""
         return [kill for kill in self.kills if kill.problems]
 
-    def prepare(self) -> None:
+    def prepare(self, configuration: Configuration) -> None:
         """Start everything, and learn what snapshots do when nothing dies."""
+        self._configuration, self._scenarios = configuration.name, configuration.scenarios
+        self._world.stop()
         self._world.configure(self._scenarios[0])
         self._world.start()
         for scenario in self._scenarios:
@@ -139,7 +140,8 @@ class Runner:
     def _learn(self, scenario: Scenario) -> None:
         self._arm()
         began = time.monotonic()
-        kill = Kill("none", scenario.name, "none", "the first snapshot", hit=False)
+        kill = self._new("none", scenario, "none")
+        kill.where, kill.hit = "the first snapshot", False
         self._next(scenario, kill)
         if kill.problems:
             self._judge(kill)
@@ -168,7 +170,7 @@ class Runner:
         world, rng = self._world, self._rng
         at_random = rng.random() < _RANDOM_SHARE or not plan
         scenario, point = (rng.choice(self._scenarios), None) if at_random else plan.pop(0)
-        kill = Kill(victim.name, scenario.name, "random" if at_random else "boundary")
+        kill = self._new(victim.name, scenario, "random" if at_random else "boundary")
         logged = len(world.log())
         before = {name: Before.of(world, guest) for name, guest in world.guests.items()}
         pids = self._pids(victim)
@@ -184,7 +186,7 @@ class Runner:
             victim.kill()
             kill.where += ", and again"
             kill.down += self._stay_down(victim, crowd, None)
-        kill.problems += crowd.end(2 * ANSWER_SECONDS)
+        kill.problems += crowd.end(2 * ANSWER_SECONDS, cut_off=victim.name == Api.name)
         kill.problems += verdict.of(world, before, crowd.asked)
         kill.outcomes.update(verdict.outcome(world, each) for each in crowd.asked)
         kill.problems += verdict.contents(world, crowd, inside=self._inside())
@@ -198,6 +200,9 @@ class Runner:
         if kill.problems:
             self._say(_excerpt(world.log()[logged:]))
         return kill.hit
+
+    def _new(self, victim: str, scenario: Scenario, kind: str) -> Kill:
+        return Kill(victim, self._configuration, scenario.name, kind)
 
     def _kill(self, victim: Victim, kill: Kill, crowd: Crowd, point: Point | None) -> None:
         if point is None:
@@ -278,6 +283,8 @@ class Runner:
         kill.problems += [f"the journal has {row}" for row in world.requests_left()]
         inside = self._inside()
         kill.problems += checks.image(world, scenario, asked.image_id, since, inside=inside)
+        if f"to image {asked.image_id} is done: method {scenario.method}," not in world.log():
+            kill.problems.append(f"image {asked.image_id} was not made by method {scenario.method}")
         kill.problems += checks.rotated(world, scenario, backups, asked.image_id)
         kill.problems += checks.nothing_on_the_host(world)
         self._world.forget_snapshots()
@@ -303,7 +310,7 @@ class Runner:
         said = "LOST" if kill.problems else "survived" if kill.hit else "missed"
         ends = ", ".join(f"{count} {what}" for what, count in sorted(kill.outcomes.items()))
         self._say(
-            f"{number:4} {kill.victim:9} {kill.scenario:15} {said:9} "
+            f"{number:4} {kill.victim:9} {kill.configuration:12} {kill.scenario:20} {said:9} "
             f"down {kill.down:4.1f} s, {kill.where}; {ends}"
         )
         for problem in kill.problems:

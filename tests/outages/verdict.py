@@ -28,6 +28,8 @@ def of(world: World, before: Mapping[str, Before], asked: Sequence[Asked]) -> li
     for scenario in {each.scenario.guest: each.scenario for each in asked}.values():
         problems += checks.sound_disks(world, scenario)
     problems += checks.no_orphans(world)
+    # The backups are the same ones in all of them: they are not of one guest.
+    problems += checks.kept(world, next(iter(before.values())))
     problems += [f"{each}: {said}" for each in asked for said in _request(world, each)]
     problems += _strangers(world, before, asked)
     return problems + checks.nothing_on_the_host(world)
