@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.crash import victim
 from tests.crash.scenarios import Scenario
 from tests.crash.world import ROTATION, World, wait_until
 from tests.fixtures import disk_image
@@ -24,6 +25,8 @@ REAPER_PATIENCE = 700.0
 # Programs that live on: what libvirt needs to be one of its own, until it is one; and the guests.
 _DAEMON = ("libvirtd",)
 _GUEST = "qemu-system"
+# What services and libvirt start: of what reads disks the environment is not a service's.
+_PROGRAMS = ("qemu-nbd", "qemu-img", "prlimit", "setpriv", "rbd", "lvs", "libvirt_iohelper")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,7 +273,7 @@ def _names(entry: Path) -> Sequence[str]:
 
 def _strays(world: World) -> list[tuple[int, str]]:
     """Processes about this host that are neither the services, nor libvirt's daemon, nor the one
-    QEMU of a guest that runs."""
+    QEMU of a guest that runs. Whatever else has its name, such as an editor, is somebody's own."""
     root, strays, guests = str(world.lab.root), [], {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -282,7 +285,7 @@ def _strays(world: World) -> list[tuple[int, str]]:
                 continue
             if program.startswith(_GUEST):
                 guests[int(entry.name)] = words
-            else:
+            elif program in _PROGRAMS or _of_a_service(entry, root):
                 strays.append((int(entry.name), words))
     known = set()
     for path in (world.lab.root / "run/qemu").glob("*.pid"):
@@ -290,6 +293,15 @@ def _strays(world: World) -> list[tuple[int, str]]:
         with contextlib.suppress(OSError, ValueError):
             known.add(int(path.read_text()))
     return strays + [(pid, words) for pid, words in guests.items() if pid not in known]
+
+
+def _of_a_service(entry: Path, root: str) -> bool:
+    """Whether a process has the environment of a service of this host.
+
+    :param entry: of ``/proc``.
+    """
+    variables = (entry / "environ").read_bytes().decode("utf-8", "replace").split("\0")
+    return any(each.startswith(f"{victim.DIRECTORY_ENV}={root}") for each in variables)
 
 
 def image(

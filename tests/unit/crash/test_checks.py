@@ -3,14 +3,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
+import signal
+import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tests.crash import checks, matrix
+from tests.crash import checks, matrix, victim
 from tests.crash.checks import Before
 from tests.crash.scenarios import SCENARIOS
 from tests.crash.world import wait_until
@@ -147,6 +153,52 @@ class TestBackups:
         assert not self.kept("b1", "b3")
         assert not self.kept("b2")
         assert not self.kept("b3")
+
+
+class TestStrays:
+    @pytest.fixture
+    def world(self, tmp_path: Path) -> Any:
+        lab = SimpleNamespace(root=tmp_path)
+        return SimpleNamespace(lab=lab, snapshots=tmp_path / "snapshots", sockets=tmp_path / "s")
+
+    @pytest.fixture
+    def start(self) -> Iterator[Callable[..., Any]]:
+        """Starts what has such a command line and environment, and does nothing."""
+        with contextlib.ExitStack() as stack:
+
+            def start(name: str, argument: str, **more: str) -> Any:
+                made = subprocess.Popen(
+                    [name, "-c", "import time; time.sleep(600)", argument],
+                    executable=sys.executable, env={**os.environ, **more},
+                )  # fmt: skip
+                stack.callback(made.wait)
+                stack.callback(made.kill)
+                return made
+
+            yield start
+
+    def test_what_a_service_has_left_is_found_and_ended(
+        self, tmp_path: Path, world: Any, start: Callable[..., Any]
+    ) -> None:
+        disk = f"{tmp_path}/disk"
+        names = ["/usr/bin/qemu-nbd", "qemu-img", "setpriv", "qemu-system-x86_64"]
+        made = {name: start(name, disk) for name in names}
+        made["python"] = start("python", disk, **{victim.DIRECTORY_ENV: str(tmp_path)})
+        made["vgs"] = start("vgs", disk, **{victim.DIRECTORY_ENV: f"{tmp_path}/api"})
+        said = sorted(checks.nothing_on_the_host(world))
+        wanted = sorted(f"process {each.pid} is left: {name}" for name, each in made.items())
+        assert [each.partition(" -c")[0] for each in said] == wanted
+        checks.sweep(world)
+        assert {each.wait(30) for each in made.values()} == {-signal.SIGKILL}
+
+    def test_what_somebody_else_runs_is_left_alone(
+        self, tmp_path: Path, world: Any, start: Callable[..., Any]
+    ) -> None:
+        log, another = f"{tmp_path}/log", {victim.DIRECTORY_ENV: "/another"}
+        made = [start("tail", log), start("vi", log, **another), start("qemu-nbd", "/another")]
+        assert checks.nothing_on_the_host(world) == []
+        checks.sweep(world)
+        assert [each.poll() for each in made] == [None] * 3
 
 
 class TestWhoGotNoAnswer:
