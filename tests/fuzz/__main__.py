@@ -17,7 +17,7 @@ say = functools.partial(print, flush=True)
 
 
 def main() -> int:
-    """:returns: 0 if nothing was found, 1 otherwise."""
+    """:returns: 0 if nothing was found and every target has run, 1 otherwise."""
     parser = argparse.ArgumentParser(
         prog="tests.fuzz",
         description="Gives the product's parsers, its API, its messages and its clients input "
@@ -60,7 +60,11 @@ def main() -> int:
         )
     executions = sum(each.executions for each in summaries)
     say(f"\nseed {seed}: {executions} executions, {len(findings)} findings")
-    return 1 if findings else 0
+    # What finds nothing because it does nothing is not good.
+    idle = [each.name for each in summaries if not each.executions]
+    if idle:
+        say(f"No input was given to: {', '.join(idle)}")
+    return 1 if findings or idle else 0
 
 
 def _replay(name: str, file: Path, directory: Path) -> int:

@@ -2,6 +2,8 @@
 """A campaign's own findings: what becomes of its worker."""
 
 import json
+import subprocess
+import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +53,23 @@ def test_what_is_found_when_the_target_is_closed(work: Work) -> None:
     found = work(1, RESULT)
     assert found.findings[0]["cause"] == "the worker ended with 1 (1)"
     assert "3 threads are left" in found.findings[0]["text"]
+
+
+def test_a_target_that_does_nothing_is_named(tmp_path: Path) -> None:
+    """In no time no input is given."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "tests.fuzz", "--minutes", "0", "--target", "nbd"),
+            *("--target", "glance", "--keep", str(tmp_path)),
+        ],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "0 executions, 0 findings" in done.stdout, done.stderr
+    assert "No input was given to: nbd, glance" in done.stdout
+    assert done.returncode == 1
 
 
 def test_a_worker_that_is_lost(work: Work) -> None:
