@@ -85,6 +85,7 @@ class SnapshotMonitor:
 
         :raises nova_snap.exception.ImageNotFound: if the image was deleted.
         :raises nova_snap.exception.InstanceNotFound: if the instance was, or is being.
+        :raises nova_snap.exception.SnapshotReplaced: if its state was reset.
         :raises nova_snap.exception.SnapshotCancelled: if it takes too long, or the service stops.
         """
         if self._unwanted is not None:
@@ -164,7 +165,18 @@ class SnapshotMonitor:
             instance = Instance.get_by_uuid(self._context, self._uuid)
             if instance.task_state == task_states.DELETING:
                 raise exception.InstanceNotFound(instance_id=self._uuid)
-        except (exception.ImageNotFound, exception.InstanceNotFound) as error:
+            if instance.snapshot_image_id != self._image_id:
+                raise exception.SnapshotReplaced(
+                    instance_uuid=self._uuid,
+                    expected=task_states.SNAPSHOT_STATES,
+                    actual=instance.task_state,
+                    image_id=instance.snapshot_image_id,
+                )
+        except (
+            exception.ImageNotFound,
+            exception.InstanceNotFound,
+            exception.SnapshotReplaced,
+        ) as error:
             self.cancel(error)
         except exception.NovaSnapError as error:
             LOG.debug("Image %s cannot be watched now: %s", self._image_id, error)

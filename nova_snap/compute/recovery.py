@@ -30,6 +30,13 @@ _RESTARTED = "The compute service was restarted."
 INCOMPLETE = ("queued", "saving", "uploading", "importing", "killed")
 """Statuses of an image that a snapshot was to become, and is not."""
 
+# The driver is done with it, and there is to be no image.
+_GIVEN_UP = (exception.SnapshotFailed, exception.SnapshotCancelled)
+
+# Somebody has taken the instance away: a user who deletes it, an administrator who resets its
+# state, or who ends the snapshot from elsewhere.
+_TAKEN_AWAY = (exception.UnexpectedTaskState, exception.InstanceNotFound)
+
 # They say that nobody wrote down how it ended, and not how that was.
 _OF_THE_RECORDS = (db_exception.DBError, exception.SnapshotDropped, exception.HostLost)
 
@@ -171,7 +178,7 @@ def give_up(
     """
     # An image may be whole although the snapshot's end could not be recorded; but what the driver
     # gave up is not, even if the image service took all of it.
-    given_up = image_id is not None and _is_given_up(context, image_id, error)
+    given_up = image_id is not None and _is_given_up(context, image_id, action, error)
     if (
         image_id is not None
         and not given_up
@@ -198,11 +205,19 @@ def give_up(
     _free(instance, image_id)
 
 
-def _is_given_up(context: RequestContext, image_id: str, error: Exception | None = None) -> bool:
-    """Whether the driver has given the snapshot up: by ``error``, and then the journal is told, or
-    before, as the journal says. Never raises."""
-    given_up = isinstance(error, exception.SnapshotFailed | exception.SnapshotCancelled)
+def _is_given_up(
+    context: RequestContext,
+    image_id: str,
+    action: InstanceAction | None = None,
+    error: Exception | None = None,
+) -> bool:
+    """Whether the snapshot was given up: by ``error``, and then the journal is told, or before, as
+    the journal says. Never raises."""
+    given_up = isinstance(error, _GIVEN_UP)
     try:
+        if isinstance(error, _TAKEN_AWAY):
+            # Who has ended it from elsewhere may have found its image whole.
+            given_up = action is None or not _has_ended(context, action)
         if given_up:
             SnapshotRequest.give_up(context, image_id)
         else:
@@ -211,6 +226,12 @@ def _is_given_up(context: RequestContext, image_id: str, error: Exception | None
     except db_exception.DBError as failure:
         LOG.warning("The journal of image %s cannot be used: %s", image_id, failure)
     return given_up
+
+
+def _has_ended(context: RequestContext, action: InstanceAction) -> bool:
+    find = retry_on_failover(InstanceAction.get_by_request_id)
+    now = find(context, action.instance_uuid, action.request_id)
+    return now is not None and now.finish_time is not None
 
 
 def recover(

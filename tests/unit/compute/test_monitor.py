@@ -139,6 +139,18 @@ def test_an_instance_that_is_being_deleted_stops_it(
     assert stopped_by(monitor) is exception.InstanceNotFound
 
 
+@pytest.mark.parametrize("following", [None, "another"])
+def test_a_reset_stops_it(
+    watched: Watched, monitor: SnapshotMonitor, following: str | None
+) -> None:
+    """Also if the instance is the next snapshot's by then."""
+    now = watched.now()
+    now.snapshot_image_id = following
+    now.task_state = following and task_states.IMAGE_UPLOADING
+    now.save()
+    assert stopped_by(monitor) is exception.SnapshotReplaced
+
+
 def test_who_asks_late_is_called_at_once(watched: Watched, monitor: SnapshotMonitor) -> None:
     watched.images.delete(watched.context, watched.image_id)
     stopped_by(monitor)
