@@ -42,6 +42,7 @@ def test_guest_is_what_it_was(
     until = time.monotonic() + SECONDS
     while not guest.is_being_saved() and save.is_alive() and time.monotonic() < until:
         time.sleep(0.001)
+    assert guest.is_being_saved(), "it was over before it could be met"
     managed_save.put_back(guest, directory, SECONDS)
 
     save.join(SECONDS)

@@ -165,8 +165,7 @@ def test_for_whom_there_is_no_room_is_told_so(narrow: int, application: Applicat
     with contextlib.ExitStack() as stack:
         served, *others = [stack.enter_context(connect(narrow)) for _ in range(6)]
         served.sendall(REQUEST)
-        while not application.waited:
-            time.sleep(0.01)
+        wait_until(lambda: application.waited)
         for client in others:
             client.sendall(REQUEST)
         waits, *refused = others
@@ -248,8 +247,7 @@ def test_a_request_that_hangs_does_not_keep_the_host_from_stopping(
     host: Any = Host()
     with connect(port) as client:
         client.sendall(REQUEST)
-        while not application.waited:
-            time.sleep(0.01)
+        wait_until(lambda: application.waited)
         began = time.monotonic()
         left = nova_snap_all.stop_both(server, host, 1)
         took = time.monotonic() - began

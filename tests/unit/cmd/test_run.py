@@ -57,7 +57,8 @@ def test_api_and_compute_host_share_the_time(takes: float, at_most: float) -> No
 
 def test_an_api_that_hangs_takes_nothing_from_what_runs() -> None:
     """Snapshots would be cancelled at once for a request that waits for something else."""
-    server: Any = Slow(2)
+    server: Any = Slow(3)
     service: Any = Slow(0)
-    stop_both(server, service, 1)
-    assert 0.25 < service.granted <= 0.5
+    stop_both(server, service, 4)
+    # Half of it, less what a machine does meanwhile that is busy.
+    assert 0.5 < service.granted <= 2
