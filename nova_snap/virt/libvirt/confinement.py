@@ -27,6 +27,7 @@ from oslo_utils import units
 
 from nova_snap import exception
 from nova_snap.virt.libvirt import chain as chains
+from nova_snap.virt.libvirt import processes
 
 LOG = logging.getLogger(__name__)
 
@@ -254,12 +255,4 @@ def _at_most(which: int, wanted: int) -> int:
 
 
 def _run(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        words,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        env=environment(),
-        errors="replace",
-        timeout=_PROBE_SECONDS,
-        check=False,
-    )
+    return processes.run(words, _PROBE_SECONDS, environment())

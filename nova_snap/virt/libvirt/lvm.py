@@ -8,6 +8,7 @@ import subprocess
 from typing import Final
 
 from nova_snap import exception
+from nova_snap.virt.libvirt import processes
 
 SECONDS: Final = 30
 _FIELDS: Final = "vg_name,lv_name,lv_path,lv_size,lv_active"
@@ -40,15 +41,8 @@ def find(path: str, program: str = "lvs") -> LogicalVolume:
         "--", path,
     )  # fmt: skip
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=True,
-            env={**os.environ, "LC_ALL": "C"},
-        )
+        done = processes.run(command, SECONDS, {**os.environ, "LC_ALL": "C"})
+        done.check_returncode()
         (found,) = json.loads(done.stdout)["report"][0]["lv"]
         return LogicalVolume(
             group=str(found["vg_name"]),

@@ -7,8 +7,9 @@ place among the snapshots for ever.
 """
 
 import contextlib
+import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from oslo_log import log as logging
@@ -63,3 +64,26 @@ def ended(process: subprocess.Popen[Any], what: str, seconds: float = 0.0) -> It
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
+
+
+def run(
+    words: Sequence[str], seconds: float, env: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """A short command and what it says, at the latest :data:`KILL_SECONDS` after ``seconds``.
+
+    What :func:`subprocess.run` would do waits without a bound for what it has killed.
+
+    :raises OSError: if it cannot be started.
+    :raises subprocess.TimeoutExpired: if it was not done in time.
+    """
+    process = subprocess.Popen(
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        errors="replace",
+        env=env,
+    )
+    with ended(process, os.path.basename(words[0])):
+        stdout, stderr = process.communicate(timeout=seconds)
+    return subprocess.CompletedProcess(words, process.returncode, stdout, stderr)

@@ -11,7 +11,7 @@ import pytest
 from oslo_config import cfg
 
 from nova_snap import exception
-from nova_snap.virt.libvirt import processes, qemu_img, rbd
+from nova_snap.virt.libvirt import confinement, lvm, processes, qemu_img, rbd
 
 SLEEP = "import time; time.sleep(600)"
 DEAF = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); {SLEEP}"
@@ -110,3 +110,32 @@ def test_command_of_ceph_that_cannot_be_killed_fails(
     with pytest.raises(exception.CephFailed, match="not done within"):
         rbd.Cluster(conf, rbd.Access()).fsid()
     assert "ceph (pid 4711) was killed and has not ended" in caplog.text
+
+
+def test_lvm_that_cannot_be_killed_tells_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A physical volume does not answer."""
+    monkeypatch.setattr(subprocess, "Popen", lambda *_words, **_more: Stuck())
+    with pytest.raises(exception.LogicalVolumeUnavailable, match="no answer within 30 s"):
+        lvm.check_device("/dev/nova/gone")
+    assert "lvs (pid 4711) was killed and has not ended" in caplog.text
+
+
+def test_path_whose_rights_nobody_tells(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(subprocess, "Popen", lambda *_words, **_more: Stuck())
+    assert not confinement.User("nobody", 65534, 65534, ()).may("r", "/stuck/disk")
+    assert "setpriv (pid 4711) was killed and has not ended" in caplog.text
+
+
+def test_what_a_command_says() -> None:
+    program = "import sys; print('a'); print('b', file=sys.stderr); sys.exit(3)"
+    done = processes.run([sys.executable, "-c", program], 60, {})
+    assert (done.returncode, done.stdout, done.stderr) == (3, "a\n", "b\n")
+
+
+def test_command_that_cannot_be_run() -> None:
+    with pytest.raises(FileNotFoundError):
+        processes.run(["/nonexistent"], 60, {})
