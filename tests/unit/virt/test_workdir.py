@@ -5,6 +5,8 @@ import contextlib
 import errno
 import json
 import os
+import pathlib
+import shutil
 import stat
 
 import pytest
@@ -142,6 +144,61 @@ def test_directory_of_somebody_else_is_left_alone(parent, journal, caplog):
     assert found(parent) == []
     assert "left alone" in caplog.text
     assert os.path.isdir(path)
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_directory_that_goes_before_it_is_read(parent, monkeypatch):
+    """Services of other hosts may share the parent; its other directories are looked at."""
+    gone, other = (workdir.create(parent, uuid, HOST) for uuid in (UUID, OTHER))
+    die(other)
+    is_directory = os.path.isdir
+
+    def then_goes(path):
+        found = is_directory(path)
+        if path == gone.path and found:
+            gone.close()
+        return found
+
+    monkeypatch.setattr(os.path, "isdir", then_goes)
+    assert found(parent) == [other.path]
+
+
+@pytest.mark.parametrize("becomes", ["gone", "another host's"])
+def test_directory_that_changes_before_its_lock_is_had(parent, monkeypatch, becomes):
+    path = os.path.join(parent, f"{UUID}-abcdefgh")
+    os.makedirs(path)
+    lock, before = workdir._lock, descriptors()
+
+    def late(locked):
+        descriptor = lock(locked)
+        if becomes == "gone":
+            shutil.rmtree(path)
+        else:
+            facts = {"instance_uuid": UUID, "host": "kvm-2", "saving": True}
+            pathlib.Path(path, "journal.json").write_text(json.dumps(facts))
+        return descriptor
+
+    monkeypatch.setattr(workdir, "_lock", late)
+    assert found(parent) == []
+    assert descriptors() == before
+
+
+def test_what_is_left_to_another_host_is_said_once(parent, caplog, monkeypatch):
+    """It may be what this host was called before."""
+    monkeypatch.setattr(workdir, "_told", set())
+    other = "named-before"
+    left = [workdir.create(parent, uuid, other) for uuid in (UUID, OTHER)]
+    for each in left:
+        die(each)
+    for _pass in range(2):
+        assert found(parent) == []
+    (record,) = caplog.records
+    assert f"Snapshots of host {other} are left to its own service" in record.getMessage()
+    assert left[0].path in record.getMessage()
+    assert f"({HOST})" in record.getMessage()
 
 
 def test_link_to_a_directory_is_not_followed(parent, tmp_path):

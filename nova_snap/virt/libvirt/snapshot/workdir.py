@@ -254,7 +254,7 @@ def abandoned(parent: str, host: str, instance_uuid: str | None = None) -> Itera
 def _open(path: str, host: str) -> WorkDir | None:
     """:returns: ``None`` if it is nobody's, another host's, or somebody works on it."""
     journal = _read_journal(path)
-    if journal is None or journal.host not in ("", host):
+    if journal is None or not _is_ours(path, journal, host):
         return None
     try:
         lock = _lock(path)
@@ -263,12 +263,34 @@ def _open(path: str, host: str) -> WorkDir | None:
         return None
     if lock is None:
         return None
-    # It may have changed until the lock was had.
-    journal = _read_journal(path)
-    if journal is None:
-        os.close(lock)
-        return None
-    return WorkDir(path, lock, journal)
+    with contextlib.ExitStack() as undo:
+        undo.callback(os.close, lock)
+        # It may have changed until the lock was had.
+        journal = _read_journal(path)
+        if journal is None or not _is_ours(path, journal, host):
+            return None
+        undo.pop_all()
+        return WorkDir(path, lock, journal)
+
+
+# Hosts of which it was said that they have something here.
+_told: Final[set[str]] = set()
+
+
+def _is_ours(path: str, journal: Journal, host: str) -> bool:
+    if journal.host in ("", host):
+        return True
+    if journal.host not in _told:
+        _told.add(journal.host)
+        LOG.warning(
+            "Snapshots of host %s are left to its own service, such as that in %s. If this host "
+            "(%s) was called so before, nobody puts right what is left of them: start the service "
+            "with that [DEFAULT] host once more",
+            journal.host,
+            path,
+            host,
+        )
+    return False
 
 
 def instances(parent: str) -> Sequence[str]:
@@ -322,6 +344,11 @@ def _begun(path: str) -> Journal | None:
     name = _NAME.fullmatch(os.path.basename(path))
     if name is None or not uuidutils.is_uuid_like(name[1]):
         return None
-    if not {_LOCK, _JOURNAL + _NEW}.issuperset(os.listdir(path)):
+    try:
+        names = os.listdir(path)
+    except OSError:
+        # Whose it was has deleted it just now, for example.
+        return None
+    if not {_LOCK, _JOURNAL + _NEW}.issuperset(names):
         return None
     return Journal(name[1])
