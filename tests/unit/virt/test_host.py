@@ -28,7 +28,10 @@ def host(conf):
 @pytest.fixture
 def guest(host):
     made = host.define(XML, "web")
+    # The test driver forgets its domains with the last connection, and that closes at any time.
+    connection = libvirt.open("test:///default")
     yield made
+    connection.close()
     domain = host.connection().lookupByName("web")
     if domain.isActive():
         domain.destroy()
