@@ -38,6 +38,7 @@ class AwayImages(MemoryImages):
     """Does not answer while it is ``away``.
 
     :ivar asked: how often somebody has found that out.
+    :ivar undeletable: images whose store is broken; ``told`` says how often that was found out.
     """
 
     def __init__(self, error: Exception | None = None) -> None:
@@ -45,6 +46,14 @@ class AwayImages(MemoryImages):
         self.error = error or exception.ImageServiceUnavailable(endpoint="g", reason="away")
         self.away = False
         self.asked = 0
+        self.undeletable: list[str] = []
+        self.told = 0
+
+    def delete(self, context: RequestContext, image_id: str) -> None:
+        if image_id in self.undeletable:
+            self.told += 1
+            raise self.error
+        super().delete(context, image_id)
 
     def _enter(self, method: str) -> None:
         if self.away:
@@ -204,6 +213,48 @@ def test_nor_are_instances_that_are_deleted(
     Terminator(HOST, images, driver, locks).clean_up(admin)
     assert images.asked == 2
     assert all(SnapshotRequest.get(context, image_id) is not None for _, image_id in left)
+
+
+@pytest.mark.parametrize("which", [0, HOW_MANY - 1])
+def test_one_that_deletes_nothing_still_says_what_is_whole(
+    conf: cfg.ConfigOpts,
+    database: Database,
+    context: RequestContext,
+    images: AwayImages,
+    which: int,
+) -> None:
+    """Whichever of them comes first."""
+    left = leave(context, images, task_states.IMAGE_UPLOADING)
+    images.away = False
+    instance, whole = left.pop(which)
+    images.records[whole]["status"] = "active"
+    images.undeletable = [image_id for _, image_id in left]
+    driver = FakeDriver(conf, images)
+    recovery.recover(database, images, driver, HOST, messages_survive=True)
+    assert images.told == 1
+    (action,) = InstanceAction.get_by_instance_uuid(context, instance.uuid)
+    assert (action.finish_time is not None, action.message) == (True, None)
+    assert SnapshotRequest.get(context, whole) is None
+    assert_ended(context, left)
+
+
+def test_an_image_that_cannot_be_deleted_keeps_no_other(
+    conf: cfg.ConfigOpts,
+    database: Database,
+    context: RequestContext,
+    admin: RequestContext,
+    images: AwayImages,
+) -> None:
+    """Later passes begin with the others."""
+    (_, first), *_ = leave(context, images, task_states.IMAGE_UPLOADING)
+    images.away, images.undeletable = False, [first]
+    recovery.recover(database, images, FakeDriver(conf, images), HOST, messages_survive=True)
+    long_ago(database)
+    with database.writer() as session:
+        session.query(models.InstanceAction).update({"updated_at": LONG_AGO})
+    for _ in range(2):
+        Reaper(conf, images).delete_orphans(admin)
+    assert list(images.records) == [first]
 
 
 def test_one_that_answers_with_an_error_is_asked_again(
