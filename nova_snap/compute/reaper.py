@@ -33,7 +33,7 @@ from nova_snap.db.session import Database
 from nova_snap.objects.instance import Instance, InstanceFilters, InstanceList
 from nova_snap.objects.instance_action import InstanceAction
 from nova_snap.objects.service import Service
-from nova_snap.objects.snapshot_request import RUNNING, SnapshotRequest
+from nova_snap.objects.snapshot_request import QUEUED, RUNNING, SnapshotRequest
 
 LOG = log.getLogger(__name__)
 
@@ -166,8 +166,24 @@ class Reaper:
             if action is not None and _age(_changed(action)) <= _ORPHAN_SECONDS:
                 # Its host may only be rotating backups.
                 continue
+            if self._is_being_cancelled(context, request):
+                continue
             if SnapshotRequest.reap(context, request.image_id, _LEASE_SECONDS):
                 self._clear(context, images, request, action)
+
+    def _is_being_cancelled(self, context: RequestContext, request: SnapshotRequest) -> bool:
+        """Whether the instance was taken from another host's snapshot only now, by a delete or a
+        reset: that host has yet to see it, and says why the snapshot has ended."""
+        if request.phase not in (QUEUED, RUNNING) or request.host in (None, self._host):
+            return False
+        try:
+            instance = Instance.get_by_uuid(context, request.instance_uuid)
+            service = Service.get_by_host(context, request.host or "")
+        except (exception.InstanceNotFound, exception.HostBinaryNotFound):
+            return False
+        lives = not service.forced_down and _age(service.last_sign) <= self._down_time
+        changed = instance.updated_at or instance.created_at
+        return lives and changed is not None and _age(changed) <= _ORPHAN_SECONDS
 
     def _clear(
         self,

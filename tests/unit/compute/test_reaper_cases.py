@@ -18,7 +18,7 @@ from nova_snap.db.session import Database
 from nova_snap.objects.instance import Instance
 from nova_snap.objects.instance_action import InstanceAction
 from nova_snap.objects.service import COMPUTE, Service
-from nova_snap.objects.snapshot_request import SnapshotRequest
+from nova_snap.objects.snapshot_request import RUNNING, SnapshotRequest
 from tests.fixtures.images import MemoryImages
 from tests.fixtures.service import HOST, make_instance
 
@@ -165,6 +165,43 @@ class TestOrphans:
         assert image_id in images.records
         Reaper(conf, images, HOST).delete_orphans(admin)
         assert images.records == {}
+
+    @pytest.mark.parametrize("taken_by", ["delete", "reset"])
+    @pytest.mark.parametrize(
+        ("seen", "taken", "ended"),
+        [(0, 0, False), (0, DAY, True), (DAY, 0, True)],
+        ids=["just-taken", "hangs", "host-is-down"],
+    )
+    def test_a_host_that_has_to_cancel_has_time_to_say_why(
+        self,
+        conf: cfg.ConfigOpts,
+        database: Database,
+        context: RequestContext,
+        admin: RequestContext,
+        images: MemoryImages,
+        taken_by: str,
+        seen: float,
+        taken: float,
+        ended: bool,
+    ) -> None:
+        """Its snapshot has run for longer than what nobody looks after is left alone."""
+        Service.register(context, ELSEWHERE, COMPUTE, "topic")
+        unseen(database, seen)
+        instance, image_id = request(context, images, ELSEWHERE, SENT)
+        SnapshotRequest.advance(context, image_id, instance.uuid, ELSEWHERE, "createImage", RUNNING)
+        age(database, DAY, "phase_since")
+        if taken_by == "reset":
+            instance.end_snapshot()
+        else:
+            instance.task_state = task_states.DELETING
+        instance.save()
+        past = timeutils.utcnow() - datetime.timedelta(seconds=taken)
+        with database.writer() as session:
+            session.query(models.Instance).update({"updated_at": past})
+        Reaper(conf, images, HOST).delete_orphans(admin)
+        (action,) = InstanceAction.get_by_instance_uuid(context, instance.uuid)
+        assert (action.finish_time is not None) == ended
+        assert (image_id in images.records) == (not ended)
 
     def test_one_process_has_a_case_for_itself_for_a_time(
         self,
