@@ -239,18 +239,27 @@ def _limit(own: Any, breaker: Breaker) -> Iterator[Callable[[], None]]:
 
     :param own: glanceclient's HTTP client.
     :returns: what starts its time.
+    :raises glanceclient.exc.CommunicationError: if there is no thread for it; nothing was sent.
     """
-    timer = threading.Timer(WHOLE * own.timeout, breaker.break_off)
-    timer.daemon = True
+    begun, ended = threading.Event(), threading.Event()
 
-    def start() -> None:
-        if not timer.is_alive() and not timer.finished.is_set():
-            timer.start()
+    def run() -> None:
+        begun.wait()
+        if not ended.wait(WHOLE * own.timeout):
+            breaker.break_off()
 
+    # Not when its time begins: for want of a thread then, data that were taken would be lost.
+    thread = threading.Thread(target=run, name="image-limit", daemon=True)
     try:
-        yield start
+        thread.start()
+    except RuntimeError as error:
+        # Too many threads, just now.
+        raise glanceclient.exc.CommunicationError(message=str(error)) from error
+    try:
+        yield begun.set
     finally:
-        timer.cancel()
+        ended.set()
+        begun.set()
 
 
 def breakable(like: requests.Session, breaker: Breaker) -> requests.Session:
