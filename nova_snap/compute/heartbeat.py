@@ -10,6 +10,7 @@ the same, as long as it lets end what runs: others would think that this was los
 """
 
 import dataclasses
+import datetime
 import threading
 
 from oslo_config import cfg
@@ -97,17 +98,23 @@ class Heartbeat:
 
     def _report(self) -> None:
         if self._service is None:
-            self._service = Service.register(self._context, self._host, COMPUTE, self._topic)
-            return
-        if self._draining:
-            self._service.report_ending(self._context)
+            self._service = self._register()
             return
         try:
-            self._service.report(self._context)
+            if self._draining:
+                self._service.report_ending(self._context)
+            else:
+                self._service.report(self._context)
         except exception.ServiceNotFound:
             LOG.warning("Somebody deleted this service: it registers again")
-            self._service = Service.register(self._context, self._host, COMPUTE, self._topic)
+            # While it ends its work it is not up for new work by that.
+            self._service = self._register(self._service.last_seen_up if self._draining else None)
             self._resources_due.set()
+
+    def _register(self, last_seen_up: datetime.datetime | None = None) -> Service:
+        return Service.register(
+            self._context, self._host, COMPUTE, self._topic, last_seen_up=last_seen_up
+        )
 
     # -- what the host has ---------------------------------------------------------------------
 

@@ -47,18 +47,36 @@ class Service:
     updated_at: datetime.datetime | None
 
     @classmethod
-    def register(cls, context: RequestContext, host: str, binary: str, topic: str) -> Service:
-        """The service's row, made if there is none, with a report in it."""
+    def register(
+        cls,
+        context: RequestContext,
+        host: str,
+        binary: str,
+        topic: str,
+        last_seen_up: datetime.datetime | None = None,
+    ) -> Service:
+        """The service's row, made if there is none, with a report in it.
+
+        :param last_seen_up: of when that report is, if not of now.
+        """
+        seen = last_seen_up or timeutils.utcnow()
         try:
-            return cls._register(context, host, binary, topic)
+            return cls._register(context, host, binary, topic, seen)
         except db_exception.DBDuplicateEntry:
             # Another process of that name was faster by a moment.
-            return cls._register(context, host, binary, topic)
+            return cls._register(context, host, binary, topic, seen)
 
     @classmethod
     @retry_on_deadlock
-    def _register(cls, context: RequestContext, host: str, binary: str, topic: str) -> Service:
-        values = {"topic": topic, "version": VERSION, "last_seen_up": timeutils.utcnow()}
+    def _register(
+        cls,
+        context: RequestContext,
+        host: str,
+        binary: str,
+        topic: str,
+        last_seen_up: datetime.datetime,
+    ) -> Service:
+        values = {"topic": topic, "version": VERSION, "last_seen_up": last_seen_up}
         with context.db.writer() as session:
             row = service_queries.service_register(session, host, binary, values)
             return cls._from_row(row)

@@ -128,6 +128,27 @@ def test_a_deleted_service_that_lives_comes_back(database: Database, heartbeat: 
     wait_until(lambda: bool(ComputeNode.get_all(context)))
 
 
+def test_one_that_is_deleted_while_it_ends_its_work_comes_back_as_that(
+    database: Database, heartbeat: Heartbeat, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Others see that its work is not lost, and send it nothing new."""
+    context = get_admin_context(database)
+    heartbeat.start()
+    before = service(database)
+    heartbeat.drain()
+    # That is what only a report of an end changes.
+    wait_until(lambda: service(database).updated_at is not None)
+    seen = service(database).last_seen_up
+    service(database).destroy(context)
+    wait_until(lambda: bool(Service.get_all(context)))
+    again = service(database)
+    assert (again.uuid == before.uuid, again.last_seen_up) == (False, seen)
+    wait_until(lambda: service(database).report_count > again.report_count)
+    now = service(database)
+    assert (now.last_seen_up, now.last_sign > now.created_at) == (seen, True)
+    assert "Lost the connection" not in caplog.text
+
+
 def test_a_hypervisor_that_is_away_stops_no_report(
     database: Database, heartbeat: Heartbeat, driver: Host
 ) -> None:
