@@ -63,6 +63,12 @@ def _make_private(path: pathlib.Path) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
+def _is_path(name: str | None) -> bool:
+    """Whether an SQLite database of that name lies in a file that we may make: not in memory, and
+    not where a URI says."""
+    return bool(name) and name != ":memory:" and not str(name).startswith("file:")
+
+
 class Database:
     """The engine and the sessions of one process.
 
@@ -78,8 +84,8 @@ class Database:
             if settings[name]:
                 settings[name] = bounds.limited(settings[name], conf.database_timeout)
         url = sa.make_url(settings["connection"])
-        if url.get_backend_name() == "sqlite" and os.path.isabs(url.database or ""):
-            _make_private(pathlib.Path(str(url.database)))
+        if url.get_backend_name() == "sqlite" and _is_path(url.database):
+            _make_private(pathlib.Path(str(url.database)).absolute())
         self._unbounded = {**settings, "connection": conf.database.connection}
         self._facade = enginefacade.transaction_context()
         self._facade.configure(**{k: v for k, v in settings.items() if v is not None})

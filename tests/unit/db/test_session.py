@@ -38,3 +38,30 @@ def test_sqlite_is_private_in_a_directory_that_the_hypervisor_passes_through(
     again = Database(conf)
     migration.sync(again)
     again.engine.dispose()
+
+
+@pytest.mark.parametrize("name", ["nova_snap.sqlite", "data/nova_snap.sqlite"])
+def test_so_is_one_below_the_working_directory(
+    conf: cfg.ConfigOpts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    conf.set_override("connection", f"sqlite:///{name}", "database")
+    database = Database(conf)
+    migration.sync(database)
+    database.engine.dispose()
+    assert stat.S_IMODE(os.stat(tmp_path / name).st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:nova_snap?mode=memory&uri=true"]
+)
+def test_one_in_memory_makes_no_file(
+    conf: cfg.ConfigOpts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    conf.set_override("connection", url, "database")
+    database = Database(conf)
+    with database.engine.connect():
+        pass
+    database.engine.dispose()
+    assert list(tmp_path.iterdir()) == []
