@@ -2,6 +2,7 @@
 """The faults of the fake driver, through the REST API of the whole service."""
 
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import requests
 from oslo_config import cfg
 
 from nova_snap.compute import power_state, vm_states
+from nova_snap.context import RequestContext
 from nova_snap.db import migration
 from nova_snap.db.session import Database
 from nova_snap.objects import flavor
@@ -28,6 +30,7 @@ PHASES = ["image_snapshot", "image_pending_upload", "image_uploading"]
 
 
 BUILD_SECONDS = 2
+GRACE_SECONDS = 1
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +53,9 @@ def set_faults(world: World, *faults: str) -> None:
     world.conf.set_override("faults", list(faults), "fake")
 
 
-def wait_for_state(world: World, instance: Instance, state: str) -> None:
+def wait_for_phase(context: RequestContext, instance: Instance, state: str) -> None:
     until = time.monotonic() + SOON
-    while Instance.get_by_uuid(world.context, instance.uuid).task_state != state:
+    while Instance.get_by_uuid(context, instance.uuid).task_state != state:
         assert time.monotonic() < until, f"it was never {state}"
         threading.Event().wait(0.02)
 
@@ -78,7 +81,7 @@ def test_a_phase_that_stalls_is_ended_by_a_cancel(world: World, phase: str) -> N
     set_faults(world, f"instance-*@{phase}:stall")
     began = time.monotonic()
     image_id = world.ask(instance).json["image_id"]
-    wait_for_state(world, instance, phase)
+    wait_for_phase(world.context, instance, phase)
     world.glance.images.delete(image_id)
     outcome = world.outcome(instance, image_id, began)
     assert outcome.message == "The image was deleted while the snapshot was being taken."
@@ -180,6 +183,7 @@ host = compute-1
 compute_driver = fake.FakeDriver
 osapi_compute_listen = 127.0.0.1
 osapi_compute_listen_port = {self._port}
+graceful_shutdown_timeout = {GRACE_SECONDS}
 [glance]
 api_servers = {glance.url}
 [fake]
@@ -216,9 +220,13 @@ snapshot_size = 1000
         return found
 
 
-def test_a_process_that_dies_is_recovered_from(
-    conf: cfg.ConfigOpts, tmp_path: pathlib.Path
+@pytest.mark.parametrize(
+    ("kind", "phase"), [*(("die", phase) for phase in PHASES), ("hang", "image_uploading")]
+)
+def test_a_process_that_dies_or_hangs_is_recovered_from(
+    conf: cfg.ConfigOpts, tmp_path: pathlib.Path, kind: str, phase: str
 ) -> None:
+    """What hangs ends with its process, which does not wait for it when it is told to stop."""
     conf.set_override("state_path", str(tmp_path))
     database = Database(conf)
     migration.sync(database)
@@ -227,21 +235,21 @@ def test_a_process_that_dies_is_recovered_from(
     ask = ("POST", f"/servers/{instance.uuid}/action", {"createImage": {"name": "snap"}})
     with GlanceStandIn() as glance:
         service = Process(tmp_path, glance)
-        process = service.start(f"{instance.uuid}@image_uploading:die")
+        process = service.start(f"{instance.uuid}@{phase}:{kind}")
         image_id = service.request(*ask)["image_id"]
-        assert process.wait(30) == -9
+        if kind == "hang":
+            wait_for_phase(context, instance, phase)
+            process.terminate()
+        assert process.wait(30) == (-signal.SIGKILL if kind == "die" else 0)
         left = Instance.get_by_uuid(context, instance.uuid)
-        assert (left.task_state, glance.images.records[image_id]["status"]) == (
-            "image_uploading",
-            "queued",
-        )
+        assert (left.task_state, glance.images.records[image_id]["status"]) == (phase, "queued")
         process = service.start("")
         try:
             assert Instance.get_by_uuid(context, instance.uuid).task_state is None
             assert image_id not in glance.images.records
             path = f"/servers/{instance.uuid}/os-instance-actions"
             (action,) = service.request("GET", path)["instanceActions"]
-            assert "restarted during image_uploading" in action["message"]
+            assert f"restarted during {phase}" in action["message"]
             image_id = service.request(*ask)["image_id"]
             until = time.monotonic() + SOON
             while image_id not in glance.images.data:
