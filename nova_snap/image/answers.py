@@ -29,18 +29,24 @@ _PIECE: Final = 64 << 10
 _WORDS: Final = 1000
 
 
+class TooLong(glanceclient.exc.HTTPException):  # type: ignore[misc]
+    """An answer that nobody reads to its end. To ask the same again is of no use: whoever made an
+    image may make its record as long as the image service lets him."""
+
+
 def read(response: requests.Response, longest: int = LONGEST) -> None:
     """Read the body of an answer that was asked for with ``stream``, and end its connection.
 
     :param longest: in bytes.
-    :raises glanceclient.exc.CommunicationError: if there is more, or the connection breaks.
+    :raises TooLong: if there is more.
+    :raises glanceclient.exc.CommunicationError: if the connection breaks.
     """
     try:
         body = _start(response, longest + 1)
     except BROKEN as error:
         raise glanceclient.exc.CommunicationError(message=str(error)) from error
     if len(body) > longest:
-        raise glanceclient.exc.CommunicationError(message=f"it answered more than {longest} bytes")
+        raise TooLong(details=f"it answered more than {longest} bytes")
 
 
 def _start(response: requests.Response, length: int) -> bytes:

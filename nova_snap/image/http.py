@@ -4,6 +4,7 @@ trusts what it is answered."""
 
 import contextlib
 import json
+import math
 import threading
 import time
 import urllib.parse
@@ -22,6 +23,8 @@ from nova_snap.image.upload import Body
 LOG = log.getLogger(__name__)
 
 _PAGE: Final = 200
+# How many times smaller a page becomes that was too long.
+_SHRINK: Final = 8
 # Of a list as a whole: records, and times the timeout of one step.
 _MOST: Final = 10_000
 _LIST: Final = 10
@@ -114,6 +117,7 @@ def find(client: Any, query: Mapping[str, str], limit: int | None) -> list[Mappi
     :param limit: how many at the most.
     :raises nova_snap.exception.ImageServiceError: if there is no end to it: there are too many, or
         it takes too long.
+    :raises nova_snap.image.answers.TooLong: if a page of one record is.
     """
     seconds = _LIST * client.http_client.timeout
     deadline = time.monotonic() + seconds
@@ -121,7 +125,15 @@ def find(client: Any, query: Mapping[str, str], limit: int | None) -> list[Mappi
     path = "/v2/images?" + urllib.parse.urlencode({**query, "limit": size})
     found: dict[str, Mapping[str, Any]] = {}
     while True:
-        page = ask(client, "GET", path)
+        try:
+            page = ask(client, "GET", path)
+        except answers.TooLong:
+            if size == 1:
+                raise
+            # Of all pages from here on: the next one is named with the size of this one.
+            size = math.ceil(size / _SHRINK)
+            path = _resized(path, size)
+            continue
         images: Any = page.get("images")
         if not _is_page(images, found):
             raise _unusable("GET", path)
@@ -137,6 +149,12 @@ def find(client: Any, query: Mapping[str, str], limit: int | None) -> list[Mappi
             reason = f"its list of images has no end after {seconds:g} s, at {len(found)} images"
             raise exception.ImageServiceError(reason=reason)
         path = following
+
+
+def _resized(path: str, size: int) -> str:
+    place, _, query = path.partition("?")
+    kept = [pair for pair in urllib.parse.parse_qsl(query, True) if pair[0] != "limit"]
+    return f"{place}?{urllib.parse.urlencode([*kept, ('limit', size)])}"
 
 
 def _is_page(images: Any, known: Collection[str]) -> bool:
