@@ -11,11 +11,15 @@ from pathlib import Path
 import nova_snap.cmd  # noqa: F401  it chooses oslo.service's backend
 from tests.crash import command_line
 from tests.crash.command_line import say
-from tests.crash.matrix import Matrix, table
+from tests.crash.matrix import Matrix
+from tests.crash.report import table
 from tests.crash.scenarios import SCENARIOS
 from tests.crash.world import World
 from tests.outages import rounds
 from tests.outages.runner import VICTIMS
+
+# From so many kills on it is a run that is to leave nothing out.
+_LONG = 200
 
 
 def main() -> int:
@@ -26,6 +30,12 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20, help="how many have to hit (20)")
     parser.add_argument(
         "--scenario", action="append", choices=SCENARIOS, help="only this one; may be repeated"
+    )
+    parser.add_argument(
+        "--everywhere",
+        action=argparse.BooleanOptionalAction,
+        help="go on until every method was killed at every one of its steps (with 200 kills or "
+        "more, yes)",
     )
     parser.add_argument(
         "--outages",
@@ -54,16 +64,18 @@ def _service(options: argparse.Namespace, seed: int, directory: Path) -> bool:
     """Kill the service; whether nothing was lost."""
     began = time.monotonic()
     chosen = [SCENARIOS[name] for name in options.scenario or SCENARIOS]
+    everywhere = options.kills >= _LONG if options.everywhere is None else options.everywhere
     with World(directory) as world:
         matrix = Matrix(world, seed, say)
-        matrix.run(chosen, options.kills)
-    say(f"\n{table(matrix)}\n")
+        matrix.run(chosen, options.kills, everywhere=everywhere)
+    say(f"\n{table(matrix, chosen)}\n")
     hits = sum(kill.hit for kill in matrix.kills)
     say(
         f"seed {seed}: {hits} kills in {time.monotonic() - began:.0f} s, {len(matrix.lost)} with "
         f"losses; {matrix.snapshots} whole snapshots between them"
     )
-    return not matrix.lost and hits >= options.kills
+    missed = everywhere and any(matrix.missed(scenario.method) for scenario in chosen)
+    return not matrix.lost and not missed and hits >= options.kills
 
 
 if __name__ == "__main__":

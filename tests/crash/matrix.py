@@ -8,10 +8,11 @@ import dataclasses
 import random
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from tests.crash import boundaries, checks
 from tests.crash.checks import Before
+from tests.crash.plan import Aims, Plan, Point
 from tests.crash.scenarios import Scenario
 from tests.crash.world import World, wait_until
 from tests.fixtures.service_process import ServiceProcess
@@ -26,12 +27,8 @@ _LATER = (0, 0, 0.002, 0.005, 0.015)
 _RECOVERY_BOUNDARIES = 16
 # Every how many snapshots of a guest that writes its image is opened.
 _INSIDE_EVERY = 4
-# Of the boundaries that a snapshot passes many times.
-_OCCURRENCES = (1, 2, 3)
 # Of what the service said about a loss: characters.
 _EXCERPT = 12000
-
-Point = tuple[str, str, int]
 
 
 @dataclasses.dataclass
@@ -50,33 +47,6 @@ class Kill:
     problems: list[str] = dataclasses.field(default_factory=list)
 
 
-class Plan:
-    """At which of a scenario's boundaries to kill: first after what is hardest to put right."""
-
-    def __init__(self, trace: Sequence[Point], rng: random.Random) -> None:
-        ended = trace.index(("after", boundaries.ENDED, 1))
-        last = {(when, label): nth for when, label, nth in trace[:ended]}
-        self.points = [
-            point for point in trace[:ended]
-            if point[2] in _OCCURRENCES or point[2] == last[point[:2]]
-        ]  # fmt: skip
-        self._rng = rng
-        self._left: list[Point] = []
-
-    def next(self) -> Point:
-        """Each once, and then again."""
-        if not self._left:
-            self._left = sorted(self.points, key=lambda point: (_rank(point), self._rng.random()))
-        return self._left.pop(0)
-
-
-def _rank(point: Point) -> int:
-    when, label, _nth = point
-    if label.startswith(("libvirt ", "start of ")):
-        return 0 if when == "after" else 1
-    return 1 if label.startswith(("image: ", "journal: ")) else 2
-
-
 class Matrix:
     """Runs scenarios on a world.
 
@@ -91,14 +61,32 @@ class Matrix:
         self.kills: list[Kill] = []
         self.snapshots = 0
         self.points: dict[str, int] = {}
+        self._aims: dict[str, Aims] = collections.defaultdict(collections.Counter)
+        self._steps: dict[str, set[str]] = collections.defaultdict(set)
+        self._own_steps: dict[str, frozenset[str]] = {}
+        self._hit: dict[str, set[str]] = collections.defaultdict(set)
 
-    def run(self, scenarios: Sequence[Scenario], kills: int) -> None:
-        """Kill so often, shared out evenly. A kill that is late does not count."""
+    def run(self, scenarios: Sequence[Scenario], kills: int, *, everywhere: bool = False) -> None:
+        """Kill so often, shared out evenly. A kill that is late does not count.
+
+        :param everywhere: and then on, until every method was killed at every one of its steps.
+        """
         for number, scenario in enumerate(scenarios):
             share = kills // len(scenarios) + (number < kills % len(scenarios))
             if share:
                 self._run(scenario, share)
+        if everywhere:
+            for scenario in scenarios:
+                self._run_rest(scenario)
         self._world.stop()
+
+    def steps(self, method: str) -> set[str]:
+        """What a method does, as far as it was seen."""
+        return self._steps[method]
+
+    def missed(self, method: str) -> set[str]:
+        """At which of its steps it was not killed."""
+        return self._steps[method] - self._hit[method]
 
     @property
     def lost(self) -> list[Kill]:
@@ -108,6 +96,26 @@ class Matrix:
     # -- one scenario --------------------------------------------------------------------------
 
     def _run(self, scenario: Scenario, share: int) -> None:
+        if (begun := self._begin(scenario)) is None:
+            return
+        plan, seconds = begun
+        hits, tries = 0, 0
+        while hits < share and tries < 2 * share + 2:
+            tries += 1
+            hits += self._once(scenario, plan, seconds, left=share - hits)
+
+    def _run_rest(self, scenario: Scenario) -> None:
+        """Kill at those of its steps at which no snapshot by its method was killed."""
+        mine, method = self._own_steps.get(scenario.name, frozenset()), scenario.method
+        if not mine & self.missed(method) or (begun := self._begin(scenario)) is None:
+            return
+        plan, seconds = begun
+        for _ in range(2 * len(plan.steps & self.missed(method))):
+            if left := plan.steps & self.missed(method):
+                self._once(scenario, plan, seconds, left=1, steps=left)
+
+    def _begin(self, scenario: Scenario) -> tuple[Plan, float] | None:
+        """:returns: what to do, and how long a snapshot takes; ``None`` if it does not work."""
         world = self._world
         world.stop()
         world.configure(scenario)
@@ -120,25 +128,33 @@ class Matrix:
         if first.problems:
             # Whatever comes after this means nothing.
             self._judge(first)
-            return
-        plan = Plan(world.trace(), self._rng)
+            return None
+        plan = Plan(world.trace(), self._rng, self._aims[scenario.method])
         self.points[scenario.name] = len(plan.points)
-        hits, tries = 0, 0
-        while hits < share and tries < 2 * share + 2:
-            tries += 1
-            hits += self._once(scenario, plan, seconds, left=share - hits)
+        self._own_steps[scenario.name] = plan.steps
+        self._steps[scenario.method] |= plan.steps
+        return plan, seconds
 
-    def _once(self, scenario: Scenario, plan: Plan, seconds: float, left: int) -> int:
-        """:returns: how many kills have hit."""
+    def _once(
+        self,
+        scenario: Scenario,
+        plan: Plan,
+        seconds: float,
+        left: int,
+        steps: Collection[str] = (),
+    ) -> int:
+        """:param steps: kill at one of these.
+        :returns: how many kills have hit."""
         world, rng = self._world, self._rng
         logged = len(world.log())
         before = Before.of(world, world.guests[scenario.guest])
-        at_random = rng.random() < _RANDOM_SHARE
+        at_random = not steps and rng.random() < _RANDOM_SHARE
         kill = Kill(scenario.name, "random" if at_random else "boundary")
         made = [kill]
-        point = None if at_random else plan.next()
+        point = None if at_random else plan.next(steps)
+        delay = rng.uniform(0, seconds) if at_random else 0 if steps else rng.choice(_LATER)
         since = world.counter(scenario.guest)
-        name, image_id = self._kill(scenario, kill, point, rng.uniform(0, seconds))
+        name, image_id = self._kill(scenario, kill, point, delay)
         if kill.hit and left > 1 and rng.random() < _AGAIN_SHARE:
             made.append(self._kill_again(scenario))
         if not world.service.running:
@@ -164,10 +180,10 @@ class Matrix:
     def _kill(
         self, scenario: Scenario, kill: Kill, point: Point | None, delay: float
     ) -> tuple[str, str | None]:
-        """:returns: the image's name, and its id, if the client was told."""
+        """:param delay: seconds after the boundary, or after the request if there is none.
+        :returns: the image's name, and its id, if the client was told."""
         world = self._world
-        later = self._rng.choice(_LATER)
-        world.ask("arm", **({**_target(point), "later": later} if point else {}))
+        world.ask("arm", **({**_target(point), "later": delay} if point else {}))
         name, image_id = world.request(scenario)
         if point is None:
             time.sleep(delay)
@@ -181,6 +197,8 @@ class Matrix:
         passed = world.trace()
         kill.where = _text(passed[-1]) if passed else "nothing passed yet"
         kill.hit = not world.service.running and ("after", boundaries.ENDED, 1) not in passed
+        if kill.hit and passed:
+            self._hit[scenario.method].add(passed[-1][1])
         return name, image_id
 
     def _failed(self, scenario: Scenario, before: Before) -> list[str]:
@@ -271,30 +289,3 @@ def _excerpt(log: str) -> str:
     """What matters of a log: also what libvirt itself says, which has no level of ours."""
     lines = [line for line in log.splitlines() if " INFO nova_snap.api." not in line]
     return "\n".join(f"     | {line}" for line in lines)[-_EXCERPT:]
-
-
-def table(matrix: Matrix) -> str:
-    """What was tried, and what came of it."""
-    kinds = ("boundary", "random", "recovery")
-    head = f"{'scenario':22} {'kills':>6}" + "".join(f"{kind:>10}" for kind in kinds)
-    lines = [f"{head} {'places':>10} {'missed':>7} {'survived':>9} {'lost':>5}"]
-    for name in dict.fromkeys(kill.scenario for kill in matrix.kills):
-        mine = [kill for kill in matrix.kills if kill.scenario == name]
-        hits = [kill for kill in mine if kill.hit]
-        lines.append(_row(name, mine, hits, kinds, matrix.points.get(name, 0)))
-    hits = [kill for kill in matrix.kills if kill.hit]
-    lines.append(_row("all", matrix.kills, hits, kinds, sum(matrix.points.values())))
-    return "\n".join(lines)
-
-
-def _row(
-    name: str, mine: Sequence[Kill], hits: Sequence[Kill], kinds: Sequence[str], points: int
-) -> str:
-    by_kind = collections.Counter(kill.kind for kill in hits)
-    places = len({(kill.scenario, kill.where) for kill in hits if kill.kind == "boundary"})
-    lost = sum(bool(kill.problems) for kill in mine)
-    good = sum(not kill.problems for kill in hits)
-    return (
-        f"{name:22} {len(hits):6}" + "".join(f"{by_kind[kind]:10}" for kind in kinds)
-        + f" {f'{places}/{points}':>10} {len(mine) - len(hits):7} {good:9} {lost:5}"
-    )  # fmt: skip

@@ -4,7 +4,8 @@
 import os
 import random
 
-from tests.crash.matrix import Matrix, table
+from tests.crash.matrix import Matrix
+from tests.crash.report import table
 from tests.crash.scenarios import SCENARIOS
 from tests.crash.world import World
 
@@ -19,8 +20,9 @@ def test_nothing_is_lost(tmp_path):
     said = [f"seed {seed}"]
     with World(tmp_path) as world:
         matrix = Matrix(world, seed, said.append)
-        matrix.run([SCENARIOS[name] for name in CHOSEN], KILLS)
-    report = "\n".join([*said, table(matrix)])
+        scenarios = [SCENARIOS[name] for name in CHOSEN]
+        matrix.run(scenarios, KILLS)
+    report = "\n".join([*said, table(matrix, scenarios)])
     assert not matrix.lost, report
     assert sum(kill.hit for kill in matrix.kills) >= KILLS, report
     assert {kill.kind for kill in matrix.kills if kill.hit} >= {"boundary"}, report
