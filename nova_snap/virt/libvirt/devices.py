@@ -81,6 +81,27 @@ def still_there(guest: Guest, noted: Sequence[Sequence[str]]) -> list[Sequence[s
     return [each for each in noted if domain_xml.device_exists(xml, HostDevice(*each), guest.name)]
 
 
+def defined(guest: Guest, devices: Sequence[HostDevice]) -> list[str]:
+    """Addresses of those that the guest's definition has, which is what its owner wants it to
+    have. None is known of a guest that is defined only as long as it runs."""
+    if not guest.is_persistent():
+        return []
+    xml = guest.persistent_xml()
+    return [each.address for each in devices if domain_xml.device_exists(xml, each, guest.name)]
+
+
+def is_removed(guest: Guest, device: HostDevice) -> bool:
+    """Whether somebody has taken a device out of the guest's definition, which had it.
+
+    :returns: ``False`` as well if that cannot be told.
+    """
+    try:
+        return guest.is_persistent() and not defined(guest, [device])
+    except exception.NovaSnapError as exc:
+        LOG.warning("Whether %s is to have device %s: %s", guest.name, device.address, exc)
+        return False
+
+
 def attach(guest: Guest, devices: Sequence[HostDevice]) -> list[exception.DeviceLost]:
     """Give devices back to a guest: as many as possible.
 

@@ -82,6 +82,7 @@ class FakeGuest:
         self.interruptions = 0
         self.frozen = False
         self.devices = dict(HOSTDEVS)
+        self.defined = dict(HOSTDEVS)
         self.agent_timeouts: list[int | None] = []
         self.disk, self.disk_format = disk, disk_format
         self.calls: list[str] = []
@@ -135,14 +136,16 @@ class FakeGuest:
 
     def xml(self) -> str:
         self._enter("xml")
-        devices = "".join(self.devices.values())
+        return self._xml(self.devices)
+
+    def _xml(self, devices: dict[str, str]) -> str:
         return f"""<domain type='kvm'><name>{NAME}</name><uuid>{UUID}</uuid><devices>
           <disk type='file' device='disk'><driver name='qemu' type='{self.disk_format}'/>
           <source file='{self.disk}'/><target dev='vda' bus='virtio'/>{self.mirror}</disk>
-          {devices}</devices></domain>"""
+          {"".join(devices.values())}</devices></domain>"""
 
     def persistent_xml(self) -> str:
-        return re.sub("<mirror.*/>", "", self.xml())
+        return re.sub("<mirror.*/>", "", self._xml(self.defined))
 
     def describe(self) -> domain_xml.Domain:
         if self.job is not None and self.job.kind == "copy" and self.copied_to:

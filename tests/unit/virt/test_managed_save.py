@@ -2,6 +2,7 @@
 """The guest comes back in every outcome of a managed save, with its devices."""
 
 import dataclasses
+import json
 import logging
 
 import pytest
@@ -257,7 +258,7 @@ def test_guest_that_keeps_a_device_may_lose_it_later(method, guest, request_, di
     with pytest.raises(exception.DeviceKept):
         method.take(request_)
     assert_as_before(guest)
-    assert directory.journal.detached == []
+    assert not directory.journal.detached
     assert [noted[1] for noted in directory.journal.asked] == ["0000:06:12.0"]
     assert not directory.journal.is_settled
 
@@ -299,3 +300,36 @@ def test_guest_takes_its_time_to_let_go(guest):
     guest.before["detach_device"] = lambda: guest.devices.update(original)
     devices.detach(guest, device, 10)
     assert device.address not in guest.devices
+
+
+def on_disk(directory):
+    """What the next start would know."""
+    with open(directory.file("journal.json")) as file:
+        facts = json.load(file)
+    return [[noted[1] for noted in facts[name]] for name in ("asked", "detached")]
+
+
+def test_what_the_journal_says_of_devices_at_each_moment(method, guest, request_, directory):
+    """A guest has what it is only asked for, and has not what it is to get back."""
+    seen = []
+    for call in ("detach_device", "managed_save", "attach_device"):
+        guest.before[call] = lambda: seen.append(on_disk(directory))
+    first, second = doubles.HOSTDEVS
+    method.take(request_)
+    assert seen == [
+        [[first], []],
+        [[second], [first]],
+        [[], [first, second]],
+        [[], [first, second]],
+        [[], [second]],
+    ]
+    assert on_disk(directory) == [[], []]
+
+
+def test_device_that_is_removed_while_the_guest_is_saved(method, guest, request_, directory):
+    """By its owner, from the definition: the guest had it no more."""
+    first, second = doubles.HOSTDEVS
+    guest.before["managed_save"] = lambda: guest.defined.pop(first)
+    method.take(request_)
+    assert guest.devices.keys() == {second}
+    assert directory.journal.is_settled

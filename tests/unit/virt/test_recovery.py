@@ -114,13 +114,12 @@ def test_saved_guest_is_restored(scene, state):
     assert scene.leftovers() == []
 
 
-@pytest.mark.parametrize("fact", ["asked", "detached"])
-def test_device_that_the_guest_was_only_asked_for(scene, fact):
+def test_device_that_the_guest_was_only_asked_for(scene):
     """It may let go of it at any time from then on: who waited for that may have died with it."""
     guest = scene.guest
     expected = guest.devices.keys()
     address, facts = noted(guest)
-    scene.left(domain_id=guest.id, **{fact: [facts]})
+    scene.left(domain_id=guest.id, asked=[facts])
     scene.recovery.recover()
     assert guest.changes() == []
     assert len(scene.leftovers()) == 1
@@ -129,6 +128,55 @@ def test_device_that_the_guest_was_only_asked_for(scene, fact):
     assert guest.devices.keys() == expected
     assert guest.changes() == ["attach_device"]
     assert scene.leftovers() == []
+
+
+def test_device_that_the_guest_has_again(scene):
+    """Who gave it back died with the word. From then on it is its owner's to remove."""
+    guest = scene.guest
+    address, facts = noted(guest)
+    scene.left(domain_id=guest.id, detached=[facts])
+    scene.recovery.recover()
+    assert scene.leftovers() == []
+    del guest.devices[address]
+    scene.recovery.recover()
+    assert guest.changes() == []
+
+
+@pytest.mark.parametrize("fact", ["asked", "detached"])
+@pytest.mark.parametrize(
+    ("removed", "defined", "persistent", "again"),
+    [
+        (True, True, True, False),
+        (False, True, True, True),
+        # It was attached to the guest that runs, and never defined.
+        (True, False, True, True),
+        # There is no definition but that of what runs.
+        (True, True, False, True),
+    ],
+)
+def test_device_that_its_owner_removed(scene, fact, removed, defined, persistent, again):
+    """The guest let go of it after the snapshot, and then nobody wanted it any more."""
+    guest = scene.guest
+    address, facts = noted(guest)
+    left = {fact: [facts], "defined": [address] if defined else []}
+    scene.left(domain_id=guest.id, **left)
+    del guest.devices[address]
+    if removed:
+        del guest.defined[address]
+    guest.persistent = persistent
+    scene.recovery.recover()
+    assert (address in guest.devices) == again
+    assert scene.leftovers() == []
+
+
+def test_device_of_which_nobody_tells_whether_it_is_to_be_there(scene):
+    guest = scene.guest
+    address, facts = noted(guest)
+    scene.left(detached=[facts], defined=[address])
+    del guest.devices[address], guest.defined[address]
+    guest.errors["is_persistent"] = doubles.failed("isPersistent")
+    scene.recovery.recover()
+    assert address in guest.devices
 
 
 @pytest.mark.parametrize("running", [True, False])

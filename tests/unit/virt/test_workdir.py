@@ -259,6 +259,22 @@ def test_a_journal_of_before_there_were_several_disks(parent):
     directory.close()
 
 
+def test_a_journal_of_before_there_were_devices_of_the_definition(parent):
+    """Nobody can tell whether the guest has let go of its devices, or will."""
+    made = workdir.create(parent, UUID, HOST)
+    first, both, kept = ([["pci", name, f"<{name}/>"]] for name in "abc")
+    made.note(detached=[*first, *both], asked=[*both, *kept])
+    die(made)
+    path = pathlib.Path(made.file("journal.json"))
+    facts = json.loads(path.read_text())
+    del facts["defined"]
+    path.write_text(json.dumps(facts))
+    (directory,) = workdir.abandoned(parent, HOST)
+    assert directory.journal.asked == [*both, *kept, *first]
+    assert directory.journal.detached == [*first, *both]
+    directory.close()
+
+
 @pytest.mark.parametrize("names", [[], ["lock"], ["lock", "journal.json.new"]])
 def test_process_died_before_the_first_word_of_the_journal(parent, names):
     path = os.path.join(parent, f"{UUID}-abcdefgh")

@@ -78,14 +78,23 @@ class ManagedSave:
 
     def _detach(self, request: Request, wanted: Sequence[HostDevice]) -> None:
         workdir = request.workdir
+        if not wanted:
+            return
+        workdir.note(defined=(*workdir.journal.defined, *devices.defined(request.guest, wanted)))
         for device in wanted:
             noted = dataclasses.astuple(device)
-            workdir.note(detached=(*workdir.journal.detached, noted))
+            asked = workdir.journal.asked
+            workdir.note(asked=(*asked, noted))
+            kept = False
             try:
                 devices.detach(request.guest, device, self._conf.libvirt.operation_timeout)
             except exception.DeviceKept:
-                workdir.note(asked=(*workdir.journal.asked, noted))
+                # It may let go of it yet.
+                kept = True
                 raise
+            finally:
+                if not kept:
+                    workdir.note(detached=(*workdir.journal.detached, noted), asked=asked)
 
 
 def put_back(guest: Guest, workdir: WorkDir, seconds: float) -> Sequence[exception.DeviceLost]:
@@ -102,13 +111,21 @@ def put_back(guest: Guest, workdir: WorkDir, seconds: float) -> Sequence[excepti
         workdir.note(saving=False)
     if not journal.detached:
         return []
-    lost: list[exception.DeviceLost] = []
     # A guest that does not run finds them in its own definition when it is started.
-    if _is_active(guest):
-        lost += _attach_pci_devices(guest, journal.detached)
-        lost += _attach_sriov_ports(guest, journal.detached)
-    missing = {each.device for each in lost}
-    workdir.note(detached=[noted for noted in journal.detached if noted[1] in missing])
+    if not _is_active(guest):
+        workdir.note(detached=())
+        return []
+    lost: list[exception.DeviceLost] = []
+    # Network ports last.
+    for noted in sorted(journal.detached, key=lambda noted: noted[0] == "sriov"):
+        device = HostDevice(*noted)
+        if device.address in journal.defined and devices.is_removed(guest, device):
+            LOG.info("Device %s was removed from %s meanwhile", device.address, guest.name)
+        elif failures := devices.attach(guest, [device]):
+            lost += failures
+            continue
+        # Each by itself: one that the guest has again is its owner's to remove.
+        workdir.note(detached=[each for each in workdir.journal.detached if each != noted])
     return lost
 
 
@@ -160,15 +177,3 @@ def _restore(guest: Guest, paused: bool, seconds: float) -> None:
         LOG.info("Guest %s is %s again", guest.name, "paused" if paused else "running")
     else:
         LOG.warning("Guest %s was shut off meanwhile, and stays so", guest.name)
-
-
-def _attach_pci_devices(
-    guest: Guest, detached: Sequence[Sequence[str]]
-) -> Sequence[exception.DeviceLost]:
-    return devices.attach(guest, [HostDevice(*noted) for noted in detached if noted[0] != "sriov"])
-
-
-def _attach_sriov_ports(
-    guest: Guest, detached: Sequence[Sequence[str]]
-) -> Sequence[exception.DeviceLost]:
-    return devices.attach(guest, [HostDevice(*noted) for noted in detached if noted[0] == "sriov"])

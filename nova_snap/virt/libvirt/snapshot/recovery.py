@@ -161,22 +161,18 @@ class Recovery:
         """What the guest has let go of, it gets back. What it was asked for and still has, it may
         let go of at any time, when it reboots for example: that is asked again later."""
         journal = found.journal
-        noted = [
-            *journal.detached,
-            *(each for each in journal.asked if each not in journal.detached),
-        ]
-        kept = self._kept(guest, found, noted)
-        found.note(detached=[each for each in noted if each not in kept], asked=kept)
+        kept = self._kept(guest, found)
+        gone = [each for each in journal.asked if each not in (*kept, *journal.detached)]
+        found.note(detached=[*journal.detached, *gone], asked=kept)
         seconds: int = self._conf.libvirt.managed_save_timeout
         return [lost.for_user() for lost in managed_save.put_back(guest, found, seconds)]
 
-    def _kept(
-        self, guest: Guest, found: WorkDir, noted: Sequence[Sequence[str]]
-    ) -> Sequence[Sequence[str]]:
+    def _kept(self, guest: Guest, found: WorkDir) -> Sequence[Sequence[str]]:
         """Devices that this process of the guest was asked for, and has."""
-        if not noted or found.journal.domain_id < 0 or guest.number() != found.journal.domain_id:
+        asked = found.journal.asked
+        if not asked or found.journal.domain_id < 0 or guest.number() != found.journal.domain_id:
             return []
-        return devices.still_there(guest, noted)
+        return devices.still_there(guest, asked)
 
     def _end_copy(self, guest: Guest, found: WorkDir) -> None:
         journal = found.journal

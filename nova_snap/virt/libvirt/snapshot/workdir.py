@@ -51,8 +51,10 @@ class Journal:
     :ivar frozen: the guest's file systems may be frozen.
     :ivar undefined_xml: the domain is transient and has to be defined again from this.
     :ivar autostart: of the domain, which is lost with its definition.
-    :ivar detached: devices taken from the guest: kind, address and XML of each.
-    :ivar asked: devices that the guest was asked to let go of, and has not yet: as above.
+    :ivar detached: devices that the guest has let go of, and is to get back: kind, address and XML
+        of each.
+    :ivar asked: devices that the guest is asked to let go of, or was, and has not: as above.
+    :ivar defined: addresses of those that the guest's definition had.
     :ivar copying: the file that a block copy of the disk goes to.
     :ivar backup_socket: where a backup job of the guest is exported.
     :ivar reader_pids: of the qemu-nbd that read the disks, for whoever reads this; they are found
@@ -76,6 +78,7 @@ class Journal:
     autostart: bool = False
     detached: Sequence[Sequence[str]] = ()
     asked: Sequence[Sequence[str]] = ()
+    defined: Sequence[str] = ()
     copying: str = ""
     backup_socket: str = ""
     reader_pids: Sequence[int] = ()
@@ -328,6 +331,10 @@ def _read_journal(path: str) -> Journal | None:
             # What it was called when a snapshot had one disk.
             if pid := facts.pop("reader_pid", 0):
                 facts["reader_pids"] = [pid]
+            # What the guest was only asked for stood with what it had let go of.
+            if "defined" not in facts:
+                asked, detached = (facts.get(name, []) for name in ("asked", "detached"))
+                facts["asked"] = [*asked, *(each for each in detached if each not in asked)]
             return Journal(**facts)
     except FileNotFoundError as exc:
         if (begun := _begun(path)) is not None:
