@@ -101,8 +101,8 @@ class SnapshotMonitor(Protocol):
     def check(self) -> None:
         """To be called between two pieces of work.
 
-        :raises nova_snap.exception.ImageNotFound: if the image was deleted.
-        :raises nova_snap.exception.InstanceNotFound: if the instance was, or is being.
+        :raises nova_snap.exception.NovaSnapError: why the snapshot is not wanted any more: its
+            image or its instance was deleted, its state was reset, it takes too long, for example.
         """
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
