@@ -26,6 +26,7 @@ ON_PURPOSE = {
     "compute.notifications: self._waiting.get()": "a daemon thread without work, ended by None",
     "compute.service: self._server.wait()": "in a thread that is waited for with a bound",
     "compute.volume_snapshots: snapshots.wait()": "VolumeSet.wait has [cinder] snapshot_timeout",
+    "image.http: begun.wait()": "a daemon thread, ended with its request",
     "stream.compress: reader.close(timeout=None)": "the source has [libvirt] snapshot_read_timeout",
     "stream.compress: pool.shutdown(cancel_futures=True)": "work that is begun is ended",
     "stream.compress: waiting.popleft().result()": "compressing is work, and waits for nobody",
