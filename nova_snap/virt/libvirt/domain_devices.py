@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The devices in a domain's XML that have to leave the guest before its memory can be saved."""
 
+import copy
 import dataclasses
 from typing import Final
 
@@ -71,11 +72,13 @@ def _is_at(element: etree._Element, address: str, domain: str) -> bool:
 
 def plain(element: etree._Element) -> str:
     """The element without what libvirt gives anew at each attach."""
+    # By itself it has the namespaces that it uses, and not all of the domain's: these may be long.
+    alone = copy.deepcopy(element)
+    alone.tail = None
+    for child in alone.findall("alias"):
+        alone.remove(child)
     # Not as ASCII: a name that has other characters cannot be written so.
-    copy = etree.fromstring(etree.tostring(element, with_tail=False, encoding="unicode"))
-    for child in copy.findall("alias"):
-        copy.remove(child)
-    return str(etree.tostring(copy, encoding="unicode"))
+    return str(etree.tostring(alone, encoding="unicode"))
 
 
 def _address(element: etree._Element, name: str) -> str:

@@ -255,3 +255,16 @@ def test_entities_are_not_followed(tmp_path):
 def test_without_secrets():
     xml = domain("<graphics type='vnc' passwd='hush'/>")
     assert "hush" not in domain_xml.without_secrets(xml, "web")
+
+
+def test_device_is_noted_without_what_only_the_domain_uses():
+    """A namespace of the domain may be as long as its XML may be, and devices be hundreds."""
+    one = (
+        "<hostdev mode='subsystem' type='mdev'><source><address uuid='{}'/></source>"
+        "<x:own xmlns:x='urn:own'/>{}</hostdev>"
+    )
+    devices = "".join(f"{one.format(number, '<alias/>')} tail" for number in range(8))
+    xml = domain(devices).replace("<domain ", f"<domain xmlns:long='urn:{'u' * 4096}' ")
+    found = domain_xml.parse(xml, "web").host_devices
+    noted = [device.xml.replace('"', "'") for device in found]
+    assert noted == [one.format(number, "") for number in range(8)]
