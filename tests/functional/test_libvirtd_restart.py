@@ -5,6 +5,7 @@ The guests live on without it, and so do their jobs: a snapshot goes on when it 
 """
 
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -23,6 +24,7 @@ from nova_snap.virt.libvirt import host as hosts
 from nova_snap.virt.libvirt.guest import Guest as LibvirtGuest
 from nova_snap.virt.libvirt.host import Host
 from nova_snap.virt.libvirt.snapshot.copy_job import CopyJob
+from tests.fixtures import libvirt_ops, lost_job
 from tests.fixtures.commands import run
 from tests.fixtures.libvirtd import LibvirtdLab
 from tests.functional import snapshot_parts as parts
@@ -146,14 +148,6 @@ def assert_same(world, guest):
     assert parts.differences(taken, guest) == ""
 
 
-def put_right(lab, guest):
-    """As the documentation has it, where libvirt waits for the end of a job that it forgot."""
-    status = lab.root / f"run/qemu/{guest.name}.xml"
-    lab.stop()
-    status.write_text(status.read_text().replace("async='backup'", "async='none'"))
-    lab.start()
-
-
 def hear(heard, guest, state):
     while heard.get(timeout=20) != (guest.uuid, state):
         pass
@@ -192,7 +186,7 @@ class TestStream:
             assert parts.differences(world.take(still), still) == ""
         outage.wait()
         assert parts.differences(world.take(still), still) == ""
-        put_right(lab, still)
+        lost_job.put_right(lab, [still.name])
         assert_same(world, still)
 
     @pytest.mark.parametrize("job", [False, True])
@@ -236,7 +230,7 @@ class TestStream:
         outage.wait()
         assert_same(world, still)
 
-    def test_job_that_libvirt_has_noted_and_not_which(self, world, lab, still):
+    def test_job_that_libvirt_has_noted_and_not_which(self, world, lab, still, writer):
         """It died in the middle of beginning it, and waits for its end for ever."""
         status = lab.root / f"run/qemu/{still.name}.xml"
         lab.stop()
@@ -244,6 +238,16 @@ class TestStream:
         job = "<job type='none' async='backup' flags='0x0'/>"
         status.write_text(known.replace("<domain ", f"{job}<domain ", 1))
         lab.start()
+
+        def lost():
+            connection = lab.connect()
+            try:
+                state = functools.partial(libvirt_ops.state, connection)
+                return lost_job.names([still.name, writer.name], state)
+            finally:
+                connection.close()
+
+        assert lost() == [still.name]
         taken = world.take(still)
         assert taken.report.method == "mirror"
         assert "while it began a backup" in taken.report.reason
@@ -251,7 +255,8 @@ class TestStream:
         world.set(snapshot_method="stream")
         with pytest.raises(exception.SnapshotFailed, match="the operator can put that right"):
             world.take(still)
-        put_right(lab, still)
+        lost_job.put_right(lab, [still.name])
+        assert lost() == []
         assert_same(world, still)
 
     @pytest.mark.parametrize("call", ["freeze", "begin_backup", "thaw"])

@@ -31,6 +31,8 @@ def run(victims: Sequence[str], kills: int, seed: int, directory: Path, say: Say
                 runner.run(name, count)
     hits = sum(kill.hit for kill in runner.kills)
     say(f"\n{table(runner)}\n")
+    if by_hand := sum(bool(kill.by_hand) for kill in runner.kills):
+        say(f"after {by_hand} of them libvirt had lost its job, which was put right by hand")
     say(
         f"seed {seed}: {hits} kills in {time.monotonic() - began:.0f} s, {len(runner.lost)} "
         f"with losses; {runner.snapshots} whole snapshots between them"

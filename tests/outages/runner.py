@@ -10,13 +10,14 @@ import random
 import re
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tests.crash import boundaries, checks
 from tests.crash.checks import Before
 from tests.crash.scenarios import Scenario
 from tests.crash.world import wait_until
+from tests.fixtures import lost_job
 from tests.outages import verdict
 from tests.outages.clients import ANSWER_SECONDS, Asked, Crowd, ask
 from tests.outages.configurations import Configuration
@@ -33,6 +34,10 @@ _INSIDE_EVERY = 4
 _LATE_SHARE = 0.5
 # It dies again before what it interrupted has been put right.
 _AGAIN_SHARE = 0.2
+# A backup job that libvirt is just ending is gone after that.
+_JOB_SECONDS = 5.0
+# The service tries again what it cannot put right: every five minutes at last.
+_LEFTOVER_SECONDS = 330.0
 
 # Of what was logged about a loss.
 _EXCERPT = 12000
@@ -73,6 +78,7 @@ class Kill:
     :ivar where: what the services were just doing, or ``at random``.
     :ivar hit: whether the victim died before everything that was asked had ended.
     :ivar down: seconds until it served again.
+    :ivar by_hand: guests of which libvirt itself has lost a job: :mod:`tests.fixtures.lost_job`.
     """
 
     victim: str
@@ -82,6 +88,7 @@ class Kill:
     where: str = "-"
     hit: bool = True
     down: float = 0.0
+    by_hand: list[str] = dataclasses.field(default_factory=list)
     outcomes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     problems: list[str] = dataclasses.field(default_factory=list)
 
@@ -187,7 +194,8 @@ class Runner:
             kill.where += ", and again"
             kill.down += self._stay_down(victim, crowd, None)
         kill.problems += crowd.end(2 * ANSWER_SECONDS, cut_off=victim.name == Api.name)
-        kill.problems += verdict.of(world, before, crowd.asked)
+        self._mend(kill)
+        kill.problems += self._of(before, crowd)
         kill.outcomes.update(verdict.outcome(world, each) for each in crowd.asked)
         kill.problems += verdict.contents(world, crowd, inside=self._inside())
         if self._pids(victim) != pids:
@@ -200,6 +208,35 @@ class Runner:
         if kill.problems:
             self._say(_excerpt(world.log()[logged:]))
         return kill.hit
+
+    def _mend(self, kill: Kill) -> None:
+        """What libvirt itself has lost, and only its operator can put right."""
+        world = self._world
+        problems = [
+            problem
+            for guest in world.guests.values()
+            for problem in checks.free(world, guest, verdict.END_SECONDS)
+        ]
+        if problems:
+            # The verdict says so.
+            return
+
+        def lost() -> list[str]:
+            names = (guest.name for guest in world.guests.values())
+            return lost_job.names(names, lambda name: world.ask("state", name=name))
+
+        if wait_until(lambda: not lost(), _JOB_SECONDS):
+            return
+        kill.by_hand = lost()
+        lost_job.put_right(world.lab, kill.by_hand)
+        wait_until(lambda: not checks.nothing_on_the_host(world), _LEFTOVER_SECONDS)
+
+    def _of(self, before: Mapping[str, Before], crowd: Crowd) -> list[str]:
+        """The verdict, which also is one if it cannot be had."""
+        try:
+            return verdict.of(self._world, before, crowd.asked)
+        except RuntimeError as exc:
+            return [f"libvirt refuses to say how the guests are: {exc}"]
 
     def _new(self, victim: str, scenario: Scenario, kind: str) -> Kill:
         return Kill(victim, self._configuration, scenario.name, kind)
@@ -313,6 +350,8 @@ class Runner:
             f"{number:4} {kill.victim:9} {kill.configuration:12} {kill.scenario:20} {said:9} "
             f"down {kill.down:4.1f} s, {kill.where}; {ends}"
         )
+        if kill.by_hand:
+            self._say(f"     put right by hand, as libvirt has lost its job: {kill.by_hand}")
         for problem in kill.problems:
             self._say(f"     {problem}")
 
