@@ -16,7 +16,7 @@ from tests.crash.report import table
 from tests.crash.scenarios import SCENARIOS
 from tests.crash.world import World
 from tests.outages import rounds
-from tests.outages.runner import VICTIMS
+from tests.outages.kinds import VICTIMS
 
 # From so many kills on it is a run that is to leave nothing out.
 _LONG = 200

@@ -6,8 +6,9 @@ import random
 from pathlib import Path
 
 from tests.outages import configurations
+from tests.outages.kinds import VICTIMS
 from tests.outages.rounds import table
-from tests.outages.runner import VICTIMS, Runner
+from tests.outages.runner import Runner
 from tests.outages.world import OutageWorld
 
 CHOSEN = configurations.of("stream", "stream-quiesced", "offline")

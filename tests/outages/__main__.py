@@ -10,7 +10,7 @@ import nova_snap.cmd  # noqa: F401  it chooses oslo.service's backend
 from tests.crash import command_line
 from tests.crash.command_line import say
 from tests.outages import rounds
-from tests.outages.runner import VICTIMS
+from tests.outages.kinds import VICTIMS
 
 
 def main() -> int:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.outages.configurations import CONFIGURATIONS, share
-from tests.outages.runner import Kill, Runner, Say
+from tests.outages.kinds import Kill
+from tests.outages.runner import Runner, Say
 from tests.outages.world import OutageWorld
 
 
