@@ -9,12 +9,11 @@ request whose action that is.
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from oslo_db import exception as db_exception
 from oslo_log import log
 from oslo_utils import timeutils
 
 from nova_snap import exception
-from nova_snap.compute import backup, snapshot_kinds, task_states
+from nova_snap.compute import backup, one_by_one, snapshot_kinds, task_states
 from nova_snap.context import RequestContext
 from nova_snap.objects import instance_action
 from nova_snap.objects.instance import Instance
@@ -117,13 +116,8 @@ def end_all(context: RequestContext, images: Images, host: str) -> list[int]:
         if action is None or is_wanted(context, request):
             continue
         known = False
-        try:
+        with one_by_one.apart(LOG, "It is not known how image %s has ended", request.image_id):
             known = end(context, images, request, action)
-        except db_exception.DBError:
-            raise
-        except Exception:
-            # The others, and the host, do not wait for this one.
-            LOG.exception("It is not known how image %s has ended", request.image_id)
         if not known:
             left.append(action.id)
     return left

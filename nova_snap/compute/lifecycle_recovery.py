@@ -6,12 +6,18 @@ from collections.abc import Callable
 from typing import Final
 
 from oslo_config import cfg
-from oslo_db import exception as db_exception
 from oslo_log import log
 from oslo_utils import timeutils
 
 from nova_snap import exception
-from nova_snap.compute import power_actions, power_state, records, task_states, vm_states
+from nova_snap.compute import (
+    one_by_one,
+    power_actions,
+    power_state,
+    records,
+    task_states,
+    vm_states,
+)
 from nova_snap.context import RequestContext, get_admin_context
 from nova_snap.db.session import Database
 from nova_snap.objects import instance_action
@@ -73,14 +79,8 @@ class Recovery:
         discard = self._snapshot_discarder()
         filters = InstanceFilters(host=self._host, task_states=_STATES)
         for instance in InstanceList.get_by_filters(context, filters):
-            try:
+            with one_by_one.apart(LOG, "Instance %s could not be recovered", instance.uuid):
                 self._recover_instance(instance, discard)
-            except db_exception.DBError:
-                # Without the database nothing can be recovered; the next start tries all again.
-                raise
-            except Exception:
-                # The other instances, and the host, do not wait for this one.
-                LOG.exception("Instance %s could not be recovered", instance.uuid)
 
     def give_up_overdue(self, context: RequestContext) -> None:
         """Instances whose host was never told to make them: the message was lost."""

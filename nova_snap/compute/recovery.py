@@ -11,7 +11,7 @@ from oslo_log import log
 
 from nova_snap import context as nova_context
 from nova_snap import exception
-from nova_snap.compute import endings, image_sets, records, snapshot_kinds, task_states
+from nova_snap.compute import endings, image_sets, one_by_one, records, snapshot_kinds, task_states
 from nova_snap.compute.image_pass import ImagePass, Images
 from nova_snap.context import RequestContext
 from nova_snap.db.session import Database, retry_on_failover
@@ -256,14 +256,8 @@ def recover(
     states = [state for state in task_states.SNAPSHOT_STATES if state not in waiting]
     filters = InstanceFilters(host=host, task_states=states)
     for instance in InstanceList.get_by_filters(context, filters):
-        try:
+        with one_by_one.apart(LOG, "Instance %s could not be recovered", instance.uuid):
             _recover_instance(context, images, driver, instance, host)
-        except db_exception.DBError:
-            # Without the database nothing can be recovered; the next start tries all again.
-            raise
-        except Exception:
-            # The other instances, and the host, do not wait for this one.
-            LOG.exception("Instance %s could not be recovered", instance.uuid)
     # What was done after an instance was free, such as a rotation, or to one that is gone by now.
     unknown = endings.end_all(context, images, host)
     InstanceActionEvent.fail_unfinished(context, host, _RESTARTED, spare=unknown)

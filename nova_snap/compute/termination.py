@@ -4,11 +4,10 @@
 from collections.abc import Callable
 from typing import Final
 
-from oslo_db import exception as db_exception
 from oslo_log import log
 
 from nova_snap import exception
-from nova_snap.compute import records, recovery, task_states, vm_states
+from nova_snap.compute import one_by_one, records, recovery, task_states, vm_states
 from nova_snap.compute.image_pass import ImagePass, Images
 from nova_snap.compute.instance_locks import InstanceLocks
 from nova_snap.context import RequestContext
@@ -84,20 +83,17 @@ class Terminator:
         discard = self.snapshot_discarder()
         filters = InstanceFilters(host=self._host, deleted=True, cleanup_pending=True)
         for instance in InstanceList.get_by_filters(context, filters):
-            try:
-                with self._locks.hold(instance.uuid, _LOCK_SECONDS):
-                    if _is_back(context, instance.uuid):
-                        LOG.warning("Instance %s was adopted again and stays", instance.uuid)
-                    else:
-                        LOG.info("Removing the guest of instance %s, deleted", instance.uuid)
-                        self._driver.destroy(instance)
-                        discard(context, instance)
-                    instance.cleaned_up()
-            except db_exception.DBError:
-                raise
-            except Exception:
-                # The others do not wait for this one; it is tried again.
-                LOG.exception("The guest of instance %s is left behind", instance.uuid)
+            with (
+                one_by_one.apart(LOG, "The guest of instance %s is left behind", instance.uuid),
+                self._locks.hold(instance.uuid, _LOCK_SECONDS),
+            ):
+                if _is_back(context, instance.uuid):
+                    LOG.warning("Instance %s was adopted again and stays", instance.uuid)
+                else:
+                    LOG.info("Removing the guest of instance %s, deleted", instance.uuid)
+                    self._driver.destroy(instance)
+                    discard(context, instance)
+                instance.cleaned_up()
 
     def snapshot_discarder(self) -> Callable[[RequestContext, Instance], None]:
         """What deletes the image that a snapshot was to become which no process lived to end: for
