@@ -343,6 +343,13 @@ def image(
     return problems
 
 
+def made_by(world: World, scenario: Scenario, image_id: str) -> list[str]:
+    """The image was made by the method that the scenario expects, as the service's log says."""
+    if f"to image {image_id} is done: method {scenario.method}," in world.log():
+        return []
+    return [f"image {image_id} was not made by method {scenario.method}"]
+
+
 def of_one_instant(path: Path, since: int, until: int) -> list[str]:
     """What an image of a guest that writes holds that no instant can have seen.
 

@@ -254,8 +254,7 @@ class Matrix:
         kill.problems += [f"the journal has {row}" for row in world.requests_left()]
         inside = self.snapshots % _INSIDE_EVERY == 1
         kill.problems += checks.image(world, scenario, image_id, since, inside=inside)
-        if f"to image {image_id} is done: method {scenario.method}," not in world.log():
-            kill.problems.append(f"image {image_id} was not made by method {scenario.method}")
+        kill.problems += checks.made_by(world, scenario, image_id)
         kill.problems += checks.rotated(world, scenario, backups, image_id)
         kill.problems += checks.nothing_on_the_host(world)
         self._world.forget_snapshots()

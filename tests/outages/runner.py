@@ -272,8 +272,7 @@ class Runner:
         kill.problems += [f"the journal has {row}" for row in world.requests_left()]
         inside = self._inside()
         kill.problems += checks.image(world, scenario, asked.image_id, since, inside=inside)
-        if f"to image {asked.image_id} is done: method {scenario.method}," not in world.log():
-            kill.problems.append(f"image {asked.image_id} was not made by method {scenario.method}")
+        kill.problems += checks.made_by(world, scenario, asked.image_id)
         kill.problems += checks.rotated(world, scenario, backups, asked.image_id)
         kill.problems += checks.nothing_on_the_host(world)
         self._world.forget_snapshots()

@@ -146,8 +146,7 @@ class Endurance:
         of_writer = sum(each.kind.scenario.guest == "writer" for each in self.taken)
         inside = of_writer % _INSIDE_EVERY == 1
         yield from checks.image(world, scenario, image_id, since, inside=inside)
-        if f"to image {image_id} is done: method {scenario.method}," not in world.log():
-            yield f"image {image_id} was not made by method {scenario.method}"
+        yield from checks.made_by(world, scenario, image_id)
 
     def _forget(self) -> Iterator[str]:
         """Delete the images; backups are deleted by their rotation, and only so.
