@@ -76,7 +76,18 @@ def seen(guest) -> list[str]:
 
 def assert_seen(guest, expected):
     """The guest's kernel takes a moment to find what was plugged in."""
-    until(lambda: seen(guest) == expected)
+    found = []
+
+    def look() -> bool:
+        found[:] = seen(guest)
+        return found == expected
+
+    try:
+        until(look)
+    except AssertionError:
+        # Says in which of them they differ, which is what one has to know.
+        assert found == expected
+        raise
 
 
 def instance_of(guest) -> parts.Instance:

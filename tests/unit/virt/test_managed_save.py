@@ -220,7 +220,9 @@ def test_one_device_cannot_be_attached(method, guest, request_, caplog, number):
     # It is tried again later.
     (noted,) = request_.workdir.journal.detached
     assert noted[1] in doubles.HOSTDEVS.keys() - guest.devices.keys()
-    errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    # What a test before this one left of the messaging library may still look for its broker.
+    ours = [r for r in caplog.records if r.name.startswith("nova_snap.")]
+    errors = [r.getMessage() for r in ours if r.levelno == logging.ERROR]
     assert len(errors) == 1
     assert "WITHOUT this device" in errors[0]
     assert f"virsh attach-device {guest.name} FILE --live" in errors[0]

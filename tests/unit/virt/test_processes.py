@@ -53,7 +53,8 @@ def test_what_cannot_be_killed_is_left(caplog: pytest.LogCaptureFixture) -> None
     assert not processes.end(stuck, "qemu-nbd", 3)  # type: ignore[arg-type]
     assert stuck.signals == ["TERM", "KILL"]
     assert stuck.waits == [3, processes.KILL_SECONDS]
-    (record,) = [each for each in caplog.records if each.levelno == logging.ERROR]
+    ours = [each for each in caplog.records if each.name == processes.__name__]
+    (record,) = [each for each in ours if each.levelno == logging.ERROR]
     assert "qemu-nbd (pid 4711) was killed and has not ended within 10 s" in record.getMessage()
 
 
