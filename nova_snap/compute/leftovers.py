@@ -9,10 +9,10 @@ import dataclasses
 import time
 from typing import Final
 
-from oslo_db import exception as db_exception
 from oslo_log import log
 
 from nova_snap import exception
+from nova_snap.compute import one_by_one
 from nova_snap.compute.instance_locks import InstanceLocks
 from nova_snap.compute.periodic import Periodic
 from nova_snap.context import RequestContext
@@ -72,22 +72,18 @@ class Leftovers:
 
     def _clean_up_after(self, context: RequestContext, uuid: str) -> bool:
         """Whether it was tried."""
-        try:
-            with self._locks.hold(uuid, _LOCK_SECONDS):
-                instance = Instance.get_by_uuid(context, uuid)
-                if instance.task_state is not None or instance.host != self._host:
-                    return False
-                for lost in self._driver.clean_up_after_restart(instance):
-                    LOG.warning("Instance %s: %s", uuid, lost)
-        except exception.InstanceBusy:
-            return False
-        except exception.InstanceNotFound:
-            LOG.debug("%s is no instance; the next start puts it right", uuid)
-        except exception.NovaSnapError as error:
-            LOG.warning("Instance %s is not put right yet: %s", uuid, error)
-        except db_exception.DBError:
-            raise
-        except Exception:
-            # The others have to be looked at all the same.
-            LOG.exception("Instance %s is not put right yet", uuid)
+        with one_by_one.apart(LOG, "Instance %s is not put right yet", uuid):
+            try:
+                with self._locks.hold(uuid, _LOCK_SECONDS):
+                    instance = Instance.get_by_uuid(context, uuid)
+                    if instance.task_state is not None or instance.host != self._host:
+                        return False
+                    for lost in self._driver.clean_up_after_restart(instance):
+                        LOG.warning("Instance %s: %s", uuid, lost)
+            except exception.InstanceBusy:
+                return False
+            except exception.InstanceNotFound:
+                LOG.debug("%s is no instance; the next start puts it right", uuid)
+            except exception.NovaSnapError as error:
+                LOG.warning("Instance %s is not put right yet: %s", uuid, error)
         return True
