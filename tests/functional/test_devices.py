@@ -84,10 +84,9 @@ def assert_seen(guest, expected):
 
     try:
         until(look)
-    except AssertionError:
+    finally:
         # Says in which of them they differ, which is what one has to know.
         assert found == expected
-        raise
 
 
 def instance_of(guest) -> parts.Instance:

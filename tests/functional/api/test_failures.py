@@ -7,6 +7,7 @@ import pytest
 from oslo_db import exception as db_exception
 
 from nova_snap import exception
+from tests.fixtures import logs
 from tests.functional.api import service as svc
 from tests.functional.api.service import Service
 
@@ -116,8 +117,7 @@ def test_the_log_has_a_line_for_each_request(
 ) -> None:
     with caplog.at_level(logging.INFO, "nova_snap.api"):
         service.get("/v2.1/servers/a%0ab?x=%0d%0aINFO", version="2.3")
-    ours = [record for record in caplog.records if record.name.startswith("nova_snap.")]
-    (line,) = [record.getMessage() for record in ours]
+    (line,) = logs.ours(caplog)
     assert '"GET /v2.1/servers/a%0Ab?x=%0d%0aINFO" status: 404' in line
     assert "microversion: 2.3" in line
     assert "\n" not in line

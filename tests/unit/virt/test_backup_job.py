@@ -13,6 +13,7 @@ from nova_snap import exception
 from nova_snap.virt.libvirt import backup_job, domain_xml
 from nova_snap.virt.libvirt.backup_job import ScratchGuard
 from nova_snap.virt.libvirt.domain_disks import Encryption, SecretReference
+from tests.fixtures import logs
 from tests.unit.virt import doubles
 
 SOCKET = "/run/nova-snap/s1/nbd"
@@ -377,7 +378,7 @@ class TestEndRest:
 
     def test_there_is_none(self, guest, caplog):
         backup_job.end_rest(guest, "/snapshots/x")
-        assert [r for r in caplog.records if r.name.startswith("nova_snap.")] == []
+        assert logs.ours(caplog) == []
 
     def test_somebody_elses_job_needs_it(self, guest):
         guest.socket = "/run/other"

@@ -13,6 +13,7 @@ from nova_snap.virt.libvirt import devices
 from nova_snap.virt.libvirt.snapshot import workdir
 from nova_snap.virt.libvirt.snapshot.base import ImageRequest, Request
 from nova_snap.virt.libvirt.snapshot.managed_save import ManagedSave, put_back
+from tests.fixtures import logs
 from tests.unit.virt import doubles
 
 SAVED = [
@@ -220,9 +221,7 @@ def test_one_device_cannot_be_attached(method, guest, request_, caplog, number):
     # It is tried again later.
     (noted,) = request_.workdir.journal.detached
     assert noted[1] in doubles.HOSTDEVS.keys() - guest.devices.keys()
-    # What a test before this one left of the messaging library may still look for its broker.
-    ours = [r for r in caplog.records if r.name.startswith("nova_snap.")]
-    errors = [r.getMessage() for r in ours if r.levelno == logging.ERROR]
+    errors = logs.ours(caplog, logging.ERROR)
     assert len(errors) == 1
     assert "WITHOUT this device" in errors[0]
     assert f"virsh attach-device {guest.name} FILE --live" in errors[0]

@@ -12,6 +12,7 @@ from oslo_config import cfg
 
 from nova_snap import exception
 from nova_snap.virt.libvirt import confinement, lvm, processes, qemu_img, rbd
+from tests.fixtures import logs
 
 SLEEP = "import time; time.sleep(600)"
 DEAF = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); {SLEEP}"
@@ -53,9 +54,8 @@ def test_what_cannot_be_killed_is_left(caplog: pytest.LogCaptureFixture) -> None
     assert not processes.end(stuck, "qemu-nbd", 3)  # type: ignore[arg-type]
     assert stuck.signals == ["TERM", "KILL"]
     assert stuck.waits == [3, processes.KILL_SECONDS]
-    ours = [each for each in caplog.records if each.name == processes.__name__]
-    (record,) = [each for each in ours if each.levelno == logging.ERROR]
-    assert "qemu-nbd (pid 4711) was killed and has not ended within 10 s" in record.getMessage()
+    (error,) = logs.ours(caplog, logging.ERROR)
+    assert "qemu-nbd (pid 4711) was killed and has not ended within 10 s" in error
 
 
 def test_nobody_waits_longer_for_what_was_late() -> None:

@@ -12,6 +12,7 @@ import stat
 import pytest
 
 from nova_snap.virt.libvirt.snapshot import workdir
+from tests.fixtures import logs
 
 UUID = "3f1c8c1e-5e0b-4b2a-9a44-0d8f2f9f8c11"
 OTHER = "5a1d7a7e-0a44-44a8-8f2f-7f0c8f1f0001"
@@ -195,10 +196,10 @@ def test_what_is_left_to_another_host_is_said_once(parent, caplog, monkeypatch):
         die(each)
     for _pass in range(2):
         assert found(parent) == []
-    (record,) = [each for each in caplog.records if each.name == workdir.__name__]
-    assert f"Snapshots of host {other} are left to its own service" in record.getMessage()
-    assert left[0].path in record.getMessage()
-    assert f"({HOST})" in record.getMessage()
+    (message,) = logs.ours(caplog)
+    assert f"Snapshots of host {other} are left to its own service" in message
+    assert left[0].path in message
+    assert f"({HOST})" in message
 
 
 def test_link_to_a_directory_is_not_followed(parent, tmp_path):
