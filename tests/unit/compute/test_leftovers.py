@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 from oslo_config import cfg
+from oslo_db import exception as db_exception
 
 from nova_snap import exception
 from nova_snap.compute import task_states
@@ -110,6 +111,22 @@ def test_one_that_fails_keeps_no_other_waiting(
     host.left, host.broken = [first, second], first
     leftovers.clean_up(context)
     assert host.tried == [first, second]
+
+
+def test_without_the_database_it_is_for_the_next_time(
+    context: RequestContext, database: Database, host: Host, leftovers: Leftovers
+) -> None:
+    """It is no fault of the first instance's, and not said of each of them."""
+    host.left = [make_instance(context).uuid]
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE instances RENAME TO away")
+    with pytest.raises(db_exception.DBError):
+        leftovers.clean_up(context)
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE away RENAME TO instances")
+    assert len(host.left) == 1
+    leftovers.clean_up(context)
+    assert host.left == []
 
 
 def test_by_a_thread_of_its_own(
