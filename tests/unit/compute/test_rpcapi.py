@@ -16,6 +16,7 @@ from oslo_config import cfg
 from nova_snap import exception
 from nova_snap.compute import rpc, rpcapi
 from nova_snap.context import RequestContext
+from tests.fixtures.logs import ours
 from tests.fixtures.service import make_instance
 from tests.fixtures.service_process import free_port
 
@@ -60,6 +61,21 @@ def test_a_call_without_a_broker(
     began = time.monotonic()
     rpc.close(transport)
     assert time.monotonic() - began < SOON
+
+
+def test_a_broker_that_has_more_to_say_as_it_is_left(
+    transport: oslo_messaging.Transport,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It was paused, and returns a message that was given up: the process ends all the same."""
+
+    def clean_up() -> None:
+        raise oslo_messaging.MessageUndeliverable(None, "nova", "compute-1", "message")
+
+    monkeypatch.setattr(transport, "cleanup", clean_up)
+    rpc.close(transport)
+    assert ours(caplog) == ["Closing the connections to the broker: MessageUndeliverable()"]
 
 
 def test_calls_that_hang_do_not_pile_up(
