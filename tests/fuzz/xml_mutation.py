@@ -33,6 +33,8 @@ _ATTRIBUTES: Final = (
 )
 _NOVA: Final = (b"libvirt/nova/1.1", b"libvirt/nova/1.0", b"libvirt/nova/2.0", b"libvirt/xml")
 _LONG: Final = b"x" * (10 << 20)
+# libvirt hands over no longer text (REMOTE_STRING_MAX of its protocol).
+_MOST_COPIED: Final = 4 << 20
 _DOCTYPES: Final = (
     b'<!DOCTYPE domain [<!ENTITY a "aaaaaaaaaa">' +
     b"".join(b'<!ENTITY %c "%s">' % (98 + n, b"&%c;" % (97 + n) * 10) for n in range(9)) +
@@ -98,7 +100,9 @@ def _change(root: etree._Element, donor: etree._Element, dice: random.Random) ->
     elif kind == 8:
         element.tag = dice.choice(_TAGS)
     elif kind == 9 and parent is not None:
-        for _ in range(dice.choice((1, 1, 2, 300))):
+        # Copies of copies would fill the memory before anything is run.
+        room = _MOST_COPIED // len(etree.tostring(element))
+        for _ in range(min(dice.choice((1, 1, 2, 300)), room)):
             parent.append(copy.deepcopy(element))
     else:
         _transplant(element, _some(donor, dice), dice)
