@@ -318,11 +318,12 @@ class TestSwitch:
     def test_who_waits_too_long_gives_up_unless_it_is_the_same(
         self, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(switching, "_LOCK_SECONDS", 0.1)
         made = cloud.running()
         cloud.driver.gate.close()
         cloud.life.stop(cloud.new_context(), made)
         assert cloud.driver.gate.reached.wait(SOON)
+        # Not before: the build lets go of the instance a moment after it is free.
+        monkeypatch.setattr(switching, "_LOCK_SECONDS", 0.1)
         # The same message again: what it asks for is being done.
         cloud.lifecycle._switcher.switch(cloud.new_context().elevated(), made.uuid, "stop_instance")
         assert cloud.state(made)[1] == task_states.POWERING_OFF
@@ -332,6 +333,7 @@ class TestSwitch:
         assert cloud.action(made, "pause").message == (
             f"What is being done to instance {made.uuid} did not end within 0.1 s"
         )
+        cloud.free(made)
         cloud.driver.gate.open()
         assert cloud.action(made, "stop").message is None
         assert cloud.state(made)[:2] == (vm_states.ACTIVE, None)
