@@ -70,18 +70,12 @@ def close(transport: oslo_messaging.Transport) -> None:
     """Close its connections, or leave that to the end of the process: a thread that waits for a
     broker that is down keeps it from being done, and so may what a broker says that is just back:
     that nobody listens for a message that was given up long ago, for example."""
-
-    def clean_up() -> None:
-        try:
-            transport.cleanup()
-        except Exception as error:
-            LOG.warning("Closing the connections to the broker: %r", error)
-
-    closing = threading.Thread(target=clean_up, name="rpc-close", daemon=True)
-    closing.start()
-    closing.join(_CLOSE_SECONDS)
-    if closing.is_alive():
+    try:
+        within(_CLOSE_SECONDS, transport.cleanup)
+    except futures.TimeoutError:
         LOG.warning("The connections to the broker cannot be closed; it may be down")
+    except Exception as error:
+        LOG.warning("Closing the connections to the broker: %r", error)
 
 
 class TooManyCalls(Exception):

@@ -16,7 +16,7 @@ class Multiplying(random.Random):
 
     def __init__(self) -> None:
         super().__init__(1)
-        self._tags = ["disk", "devices"]
+        self._tags = ["disk", "devices", "devices"]
 
     def random(self) -> float:
         return 1.0
@@ -28,7 +28,7 @@ class Multiplying(random.Random):
         if isinstance(seq[0], etree._Element):
             tag = self._tags.pop(0)
             return next(element for element in seq if element.tag == tag)
-        return 2 if max(seq) == 3 else max(seq)
+        return max(seq)
 
 
 def test_copies_of_copies_are_bounded() -> None:
