@@ -24,7 +24,7 @@ from nova_snap.objects.instance_action import InstanceAction, InstanceActionEven
 from nova_snap.objects.snapshot_request import SnapshotRequest
 from nova_snap.virt.fake import FakeDriver
 from tests.fixtures.images import MemoryImages
-from tests.fixtures.service import HOST, make_context, make_instance
+from tests.fixtures.service import HOST, make_context, make_instance, table_away
 from tests.unit.compute.manager_parts import SOON, ended, pending, reason, wait_until
 
 LONG_AGO = datetime.datetime(2026, 1, 1)
@@ -39,11 +39,6 @@ def look_later(conf: cfg.ConfigOpts, database: Database, images: MemoryImages) -
         )
         session.query(models.InstanceAction).update({"updated_at": LONG_AGO})
     Reaper(conf, images).delete_orphans(get_admin_context(database))
-
-
-def rename(database: Database, table: str, name: str) -> None:
-    with database.engine.begin() as connection:
-        connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO {name}")
 
 
 def recorded(
@@ -202,11 +197,10 @@ class TestUntold:
         SnapshotRequest.record(context, image_id, instance.uuid, HOST, "createImage")
         manager.snapshot_instance(context, instance.uuid, image_id)
         assert images.uploading.wait(SOON)
-        rename(database, "instance_actions_events", "away")
-        images.go_on.set()
-        ended(context, instance)
-        assert manager.stop(SOON) == 0
-        rename(database, "away", "instance_actions_events")
+        with table_away(database, "instance_actions_events"):
+            images.go_on.set()
+            ended(context, instance)
+            assert manager.stop(SOON) == 0
         assert of(context, instance) == (False, None, [None])
         return instance, image_id
 

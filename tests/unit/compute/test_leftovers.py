@@ -17,7 +17,7 @@ from nova_snap.db.session import Database
 from nova_snap.virt.driver import InstanceLike
 from nova_snap.virt.fake import FakeDriver
 from tests.fixtures.images import MemoryImages
-from tests.fixtures.service import HOST, make_instance
+from tests.fixtures.service import HOST, make_instance, table_away
 
 
 class Host(FakeDriver):
@@ -118,12 +118,8 @@ def test_without_the_database_it_is_for_the_next_time(
 ) -> None:
     """It is no fault of the first instance's, and not said of each of them."""
     host.left = [make_instance(context).uuid]
-    with database.engine.begin() as connection:
-        connection.exec_driver_sql("ALTER TABLE instances RENAME TO away")
-    with pytest.raises(db_exception.DBError):
+    with table_away(database, "instances"), pytest.raises(db_exception.DBError):
         leftovers.clean_up(context)
-    with database.engine.begin() as connection:
-        connection.exec_driver_sql("ALTER TABLE away RENAME TO instances")
     assert len(host.left) == 1
     leftovers.clean_up(context)
     assert host.left == []

@@ -25,7 +25,7 @@ from nova_snap.objects.instance_fault import InstanceFault
 from nova_snap.objects.service import COMPUTE, Service
 from nova_snap.objects.snapshot_request import SnapshotRequest
 from tests.fixtures.images import MemoryImages
-from tests.fixtures.service import HOST, make_context, make_instance
+from tests.fixtures.service import HOST, make_context, make_instance, table_away
 
 SOON = 20
 LONG_AGO = datetime.datetime(2026, 1, 1)
@@ -340,12 +340,8 @@ class TestDatabaseAway:
         long_ago(database)
         reaper = make()
         look = reaper.end_lost if state in TAKEN_UP else reaper.end_overdue
-        with database.engine.begin() as connection:
-            connection.exec_driver_sql("ALTER TABLE instances RENAME TO away")
-        with pytest.raises(db_exception.DBError):
+        with table_away(database, "instances"), pytest.raises(db_exception.DBError):
             look(admin)
-        with database.engine.begin() as connection:
-            connection.exec_driver_sql("ALTER TABLE away RENAME TO instances")
         look(admin)
         assert not is_free(context, instance)
         until = time.monotonic() + SOON
